@@ -1,0 +1,1 @@
+"""Where may it be used: methods that keep a model working on one domain and make it fail elsewhere."""

@@ -1,0 +1,99 @@
+"""The ``freehold`` command: its verbs, and how every way of ending becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from freehold.cli import demo, doctor, evaluate, listing, protect, train
+from freehold.cli.common import Debug
+from freehold.errors import FreeholdError
+
+USAGE, INTERNAL, INTERRUPTED = 64, 70, 130
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Protect trained models: bind them to their domain, and show what that did.",
+    epilog="Exit codes: 0 done, 1 a claim does not hold, 2 inconclusive, 64 and above wrong use or broken input.",
+)
+app.command("train")(train.train)
+app.command("protect")(protect.protect)
+app.command("evaluate")(evaluate.evaluate)
+app.command("list")(listing.list_plugins)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Options before the verb."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"freehold {installed('freehold')}")
+        raise typer.Exit(0)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; nothing but one line is shown of an error."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    with _logging(debug):
+        try:
+            code = app(args=arguments, prog_name="freehold", standalone_mode=False)
+            sys.stdout.flush()
+            return int(code or 0)
+        except (KeyboardInterrupt, typer.Abort):
+            return _end(INTERRUPTED, "interrupted; the same command goes on where this one stopped", debug)
+        except FreeholdError as error:
+            return _end(error.exit_code, f"error: {error}", debug)
+        except BrokenPipeError:  # the reader of our output went away, as in "freehold list | head"
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except Exception as error:
+            if hasattr(error, "format_message"):  # of the parser, whichever library typer brings along
+                return _end(USAGE, f"error: {error.format_message()} (freehold --help lists verbs and options)", debug)
+            text = f"error: {type(error).__name__}: {error} (unexpected; --debug shows the traceback)"
+            return _end(INTERNAL, text, debug)
+
+
+def _end(code: int, text: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(" ".join(text.split()), file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def _logging(debug: bool) -> Iterator[None]:
+    """Log to standard error; warnings of other libraries only when debugging."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    ours = logging.getLogger("freehold")
+    level, quiet = ours.level, logging.getLogger("py.warnings")
+    handler.setLevel(logging.DEBUG if debug else logging.WARNING)
+    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    ours.addHandler(handler)
+    quiet.propagate = debug
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        ours.removeHandler(handler)
+        ours.setLevel(level)

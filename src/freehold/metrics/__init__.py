@@ -1,0 +1,1 @@
+"""What a protection did, as numbers with their uncertainty."""

@@ -1,0 +1,190 @@
+"""What every protection is: checks first, the algorithm on a copy, a record of what was done."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import platform
+import time
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from freehold.data.domain import Domains
+from freehold.errors import ModelError, ProblemsError
+from freehold.models.anatomy import dry_run
+from freehold.models.checkpoint import Recipe, save_checkpoint, state_hash
+from freehold.plugin import Plugin, Problem
+from freehold.training import History, Run, Trainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """What an algorithm gives back.
+
+    Attributes:
+        model: the protected model, a plain architecture.
+        histories: training curves by the name of the fit.
+        mask: which weights are kept, for methods that prune; ``mask + original weights`` is the model.
+        notes: what the user has to know about this result.
+    """
+
+    model: nn.Module
+    histories: dict[str, History] = field(default_factory=dict)
+    mask: dict[str, Tensor] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Protected:
+    """A model that is ready to ship, and the account of how it came about.
+
+    Attributes:
+        model: the protected model, on the CPU, in evaluation mode.
+        record: JSON-able: method, hyper-parameters, seed, time, versions, hashes, curves, notes.
+        mask: boolean masks by weight name, or None; True is kept.
+        key: what is secret and needed to verify; None for authorization methods.
+    """
+
+    model: nn.Module
+    record: dict[str, Any]
+    mask: dict[str, Tensor] | None = None
+    key: None = None
+
+    def kept(self) -> dict[str, tuple[int, int]]:
+        """Kept and total weights of each masked tensor."""
+        return {name: (int(mask.sum()), mask.numel()) for name, mask in (self.mask or {}).items()}
+
+    def save(self, directory: Path | str, recipe: Recipe) -> None:
+        """Write weights, recipe and mask; nothing in the folder is needed to run the model but the first two.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        base = self.record["source_hash"] if self.mask is not None else None
+        save_checkpoint(Path(directory), self.model, recipe, mask=self.mask, mask_base=base)
+
+
+class Protection(Plugin):
+    """Base of all methods. Subclasses give the algorithm; checking and recording are done here."""
+
+    needs_authorized: ClassVar[bool] = True
+    needs_unauthorized: ClassVar[bool] = True
+
+    @final
+    def problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
+        """Every reason why this cannot run, found without training; empty if it can."""
+        found = []
+        if self.needs_authorized and domains.authorized is None:
+            found.append(Problem(where="authorized", what="this method learns from authorized images", fix="give a domain"))
+        if self.needs_unauthorized and not domains.unauthorized:
+            found.append(Problem(where="unauthorized", what="no domain to close", fix="give at least one"))
+        bad = [n for n, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]
+        if bad:
+            found.append(Problem(where=bad[0], what="the model holds NaN or infinity", fix="repair or retrain the model"))
+        found += _dry_run(model, domains)
+        return found or list(self._problems(_unwrapped(model), domains))
+
+    def _problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
+        """What only this method cannot cope with."""
+        return []
+
+    @final
+    def protect(self, model: nn.Module, domains: Domains, *, run: Run | None = None) -> Protected:
+        """Protect a copy of ``model``; the caller's model stays as it is.
+
+        Args:
+            model: any classifier from images ``(B, C, H, W)`` to logits ``(B, K)``.
+            domains: where it may work and where it must not.
+            run: device, precision, seed and place of resumable state.
+
+        Raises:
+            ProblemsError: with every reason at once, before any work.
+            TrainingError: the loss became NaN or infinite.
+        """
+        problems = self.problems(model, domains)
+        if problems:
+            raise ProblemsError(self.name, problems)
+        run = run or Run()
+        subject = _copied(_unwrapped(model))
+        source_hash = state_hash(subject)
+        identity = json.dumps([self.name, self.model_dump(mode="json"), source_hash], sort_keys=True)
+        trainer = Trainer(run, identity)
+        began = time.monotonic()
+        outcome = self._protect(subject.to(trainer.device), domains, trainer)
+        seconds = time.monotonic() - began
+        shipped = outcome.model.eval().to("cpu", memory_format=torch.contiguous_format)
+        shipped.requires_grad_(True)
+        record = {
+            "method": self.name,
+            "fields": self.model_dump(mode="json"),
+            "seed": run.seed,
+            "seconds": seconds,
+            "device": str(trainer.device),
+            "precision": run.precision,
+            "source_hash": source_hash,
+            "shipped_hash": state_hash(shipped),
+            "histories": {name: history.to_json() for name, history in outcome.histories.items()},
+            "notes": list(outcome.notes),
+            "domains": {d.name: dict(d.record) for d in domains.all()},
+            "versions": versions(),
+        }
+        mask = {name: m.cpu() for name, m in outcome.mask.items()} if outcome.mask is not None else None
+        return Protected(shipped, record, mask)
+
+    @abstractmethod
+    def _protect(self, model: nn.Module, domains: Domains, trainer: Trainer) -> Outcome:
+        """The algorithm. ``model`` is a copy of the caller's, on the trainer's device, free to change."""
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on: this package, Python, torch and the machine's kind."""
+    return {
+        "freehold": version("freehold"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside DataParallel, DistributedDataParallel or torch.compile."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        copied = copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"cannot be copied: {error}", where="model", fix="detach tensors kept as plain attributes"
+        ) from error
+    return copied.requires_grad_(True)
+
+
+def _dry_run(model: nn.Module, domains: Domains) -> list[Problem]:
+    """One forward pass of two blank images: the input must fit, the answer must be ``(2, K)``."""
+    if next(model.parameters(), None) is None:
+        return [Problem(where="model", what="has no parameters", fix="give a trained network")]
+    try:
+        classes = dry_run(model, domains.input.example()).shape[1]
+    except ModelError as error:
+        return [Problem(where="model", what=error.what, fix=error.fix)]
+    if classes != domains.num_classes:
+        what = f"gives {classes} logits and the domains have {domains.num_classes} classes"
+        return [Problem(where="model", what=what, fix="match the number of classes")]
+    return []

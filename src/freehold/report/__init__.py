@@ -1,0 +1,30 @@
+"""Pages for people: plain data in, one self-contained HTML file out."""
+
+from freehold.report.contents import (
+    Accuracy,
+    Curve,
+    DomainResult,
+    Layer,
+    MethodCard,
+    PageData,
+    Parameter,
+    Role,
+    Sample,
+    Transfer,
+)
+from freehold.report.page import render_page, write_page
+
+__all__ = [
+    "Accuracy",
+    "Curve",
+    "DomainResult",
+    "Layer",
+    "MethodCard",
+    "PageData",
+    "Parameter",
+    "Role",
+    "Sample",
+    "Transfer",
+    "render_page",
+    "write_page",
+]
