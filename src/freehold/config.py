@@ -31,7 +31,9 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 class ModelSection(Settings):
     """``[model]``: an architecture, weights, or both; a run directory of ``freehold train`` gives both."""
 
-    uri: str | None = Field(None, description="convnet, vgg11, resnet20, timm:NAME, torchvision:NAME, pkg.mod:factory")
+    uri: str | None = Field(
+        None, description="convnet, vgg11, resnet20, timm:NAME, torchvision:NAME, pkg.mod:factory"
+    )
     weights: str | None = Field(None, description="a safetensors file or a run directory")
     allow_pickle: bool = Field(False, description="accept .pt and .pth, read with weights_only=True")
     options: dict[str, Any] = Field(default_factory=dict, description="passed to the constructor")
@@ -56,15 +58,19 @@ class Source(Settings):
 
 
 class DataSection(Settings):
-    """``[data]``: the domains, and what images are brought to; what is left out follows the model's recipe."""
+    """``[data]``: domains, and what images are brought to; the model's recipe fills what is left out."""
 
     authorized: Source | None = Field(None, description="where the model works")
     unauthorized: tuple[Source, ...] = Field((), description="where it must not work")
-    image_size: int | None = Field(None, ge=4, le=4096, description="side of the square images; 32 by default")
+    image_size: int | None = Field(
+        None, ge=4, le=4096, description="side of the square images; 32 by default"
+    )
     channels: Literal[1, 3] | None = Field(None, description="3 by default")
     mean: float | tuple[float, ...] | None = Field(None, description="of pixels in [0, 1]; 0.5 by default")
     std: float | tuple[float, ...] | None = Field(None, description="of pixels in [0, 1]; 0.5 by default")
-    classes: int | None = Field(None, ge=2, description="number of classes, where labels alone do not show it")
+    classes: int | None = Field(
+        None, ge=2, description="number of classes, where labels alone do not show it"
+    )
     val_fraction: float = Field(0.1, gt=0, le=0.5, description="of train, where there is no validation split")
     limit: int | None = Field(None, ge=2, description="at most this many images a split")
     seed: int = Field(0, ge=0, description="of splits and shifts")
@@ -91,7 +97,9 @@ class DataSection(Settings):
             mine, theirs = getattr(wanted, key), getattr(recipe, key)
             if mine != theirs:
                 where = "data.image_size" if key == "size" else f"data.{key}"
-                raise ConfigError(f"{mine} here, but the model was made for {theirs}", where=where, fix="leave it out")
+                raise ConfigError(
+                    f"{mine} here, but the model was made for {theirs}", where=where, fix="leave it out"
+                )
         return recipe
 
 
@@ -184,7 +192,9 @@ def from_json(data: Mapping[str, Any]) -> Config:
         json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         raise ConfigError(
-            "a value is neither text, number, list nor table", where="configuration", fix="no dates, inf or nan"
+            "a value is neither text, number, list nor table",
+            where="configuration",
+            fix="no dates, inf or nan",
         ) from None
     try:
         return Config.model_validate(dict(data))
@@ -196,7 +206,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise MissingInputError(f"cannot be read: {error.strerror}", where=str(path), fix="check the path") from None
+        raise MissingInputError(
+            f"cannot be read: {error.strerror}", where=str(path), fix="check the path"
+        ) from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, numbers too long
         raise ConfigError(f"is no valid TOML: {error}", where=str(path)) from None
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from freehold.data.domain import Domains
 from freehold.errors import ModelError, ProblemsError
 from freehold.models.anatomy import dry_run
-from freehold.models.checkpoint import Recipe, save_checkpoint, state_hash
+from freehold.models.checkpoint import Recipe, save_checkpoint
+from freehold.models.weights import state_hash, unwrap
 from freehold.plugin import Plugin, Problem
 from freehold.training import History, Run, Trainer
 
@@ -91,7 +92,7 @@ class Protection(Plugin):
         if bad:
             found.append(Problem(where=bad[0], what="the model holds NaN or infinity", fix="repair or retrain the model"))
         found += _dry_run(model, domains)
-        return found or list(self._problems(_unwrapped(model), domains))
+        return found or list(self._problems(unwrap(model), domains))
 
     def _problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
         """What only this method cannot cope with."""
@@ -114,7 +115,7 @@ class Protection(Plugin):
         if problems:
             raise ProblemsError(self.name, problems)
         run = run or Run()
-        subject = _copied(_unwrapped(model))
+        subject = _copied(unwrap(model))
         source_hash = state_hash(subject)
         identity = json.dumps([self.name, self.model_dump(mode="json"), source_hash], sort_keys=True)
         trainer = Trainer(run, identity)
@@ -153,17 +154,6 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "machine": platform.machine(),
     }
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside DataParallel, DistributedDataParallel or torch.compile."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
 
 
 def _copied(model: nn.Module) -> nn.Module:

@@ -155,6 +155,8 @@ def test_weights_that_cannot_be_masked_are_refused() -> None:
         maskable_weights(nn.BatchNorm2d(3))
     with pytest.raises(ModelError, match="parametrized"):
         maskable_weights(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
+    with pytest.raises(ModelError, match="parametrized"):
+        maskable_weights(nn.utils.spectral_norm(nn.Linear(3, 3)))
 
 
 def test_tap_keeps_input_and_output_of_the_last_call() -> None:

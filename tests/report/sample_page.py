@@ -91,9 +91,9 @@ def make_page(**changes: object) -> PageData:
         method="map",
         card=MethodCard(
             title="MAP: mask pruning against transfer",
-            paper="MAP: MAsk-Pruning for Source-Free Model Intellectual Property Protection",
-            venue="CVPR 2024",
-            identifier="arXiv:2403.04149",
+            paper="A made-up paper on pruning weights so that a model stays in its domain",
+            venue="Example Conference 2024",
+            identifier="10.5555/12345678",
             goal="Learns which weights to remove so that the model fails outside its domain.",
             changed=(
                 "The mask's gradient passes straight through the threshold.",

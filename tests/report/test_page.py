@@ -101,7 +101,7 @@ def hostile() -> PageData:
         card=replace(
             plain.card,
             **dict.fromkeys(("title", "paper", "venue", "goal"), EVIL),
-            **dict.fromkeys(("changed", "undisclosed", "needs", "breaks"), [EVIL, EVIL]),
+            **dict.fromkeys(("changed", "undisclosed", "needs", "breaks"), (EVIL, EVIL)),
             identifier='javascript:alert("1")',
         ),
         parameters={EVIL: Parameter(EVIL, [EVIL], EVIL, EVIL, EVIL)},
@@ -186,7 +186,7 @@ def test_says_what_was_measured(data: PageData, html: str) -> None:
         "0.0036", "88.2 %", "10.0 %", "1.3 %", "568,174", "574,816", "98.8 %", "1 min 23 s", "torch 2.11.0",
     ):  # fmt: skip
         assert figure in text, figure
-    assert "https://arxiv.org/abs/2403.04149" in html
+    assert "https://doi.org/10.5555/12345678" in html
     assert 'uri = "convnet"' in text
 
 
@@ -287,7 +287,7 @@ def test_control_characters_and_lone_surrogates_do_not_break_the_file(tmp_path: 
 @pytest.mark.parametrize(
     ("identifier", "link"),
     [
-        ("arXiv:2403.04149", "https://arxiv.org/abs/2403.04149"),
+        ("arXiv:1234.56789", "https://arxiv.org/abs/1234.56789"),
         ("doi:10.1007/s11263-025-02619-9", "https://doi.org/10.1007/s11263-025-02619-9"),
         ("10.1007/x", "https://doi.org/10.1007/x"),
         ("https://example.org/a", "https://example.org/a"),
@@ -343,7 +343,7 @@ def test_written_whole_or_not_at_all(data: PageData, html: str, tmp_path: Path, 
         assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["absent/page.html", "folder", "x" * 300])
+@pytest.mark.parametrize("name", ["absent/page.html", "folder", "x" * 300, "a\0b", "."])
 def test_a_place_that_cannot_be_written(
     name: str, data: PageData, html: str, tmp_path: Path, monkeypatch
 ) -> None:

@@ -10,4 +10,4 @@ from freehold.artifacts.files import as_json, file_hash, fingerprint, write_file
 from freehold.artifacts.folder import RunFolder, finished
 from freehold.artifacts.manifest import RUN, verify_run
 
-__all__ = ["RUN", "RunFolder", "as_json", "file_hash", "finished", "fingerprint", "verify_run", "write_file"]
+__all__ = ["RUN", "RunFolder", "as_json", "file_hash", "fingerprint", "finished", "verify_run", "write_file"]

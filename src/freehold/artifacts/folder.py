@@ -34,14 +34,18 @@ def finished(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         ArtifactError: it is finished but damaged.
     """
     if path.name in ("", ".."):
-        raise UsageError("names no folder of its own", where=str(path), fix="give the run a name, such as runs/a")
+        raise UsageError(
+            "names no folder of its own", where=str(path), fix="give the run a name, such as runs/a"
+        )
     if path.is_dir() and any(path.iterdir()):
         if not (path / RUN).exists():
-            raise OutputError("the folder is in use and holds no run", where=str(path), fix="choose another folder")
+            raise OutputError(
+                "the folder is in use and holds no run", where=str(path), fix="choose another folder"
+            )
         run = verify_run(path)
         _same_identity(run.get("identity"), identity, path, "choose another folder")
         return run
-    if path.is_symlink() or path.exists() and not path.is_dir():
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise OutputError("a file of this name exists", where=str(path), fix="choose another folder")
     _begun(_partial(path), identity)
     return None
@@ -125,7 +129,9 @@ class RunFolder:
     def _open(self) -> None:
         if self.final.is_dir() and any(self.final.iterdir()):
             raise OutputError(
-                "another process has just finished this run", where=str(self.final), fix="run the same command again"
+                "another process has just finished this run",
+                where=str(self.final),
+                fix="run the same command again",
             )
         begun = _begun(self.path, self._run["identity"])
         self._ours = True
@@ -170,13 +176,19 @@ def _begun(partial: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
 def _same_identity(old: Any, new: Mapping[str, Any], path: Path, fix: str) -> None:
     new = json.loads(json.dumps(new))
     if old != new:
-        raise OutputError(f"holds a run of another configuration: {_difference(old, new)}", where=str(path), fix=fix)
+        raise OutputError(
+            f"holds a run of another configuration: {_difference(old, new)}", where=str(path), fix=fix
+        )
 
 
 def _difference(old: Any, new: Any, where: str = "") -> str:
     """The first value, by dotted path, that two identities do not share."""
     if isinstance(old, dict) and isinstance(new, dict):
-        key = next(key for key in sorted({*old, *new}) if old.get(key) != new.get(key) or (key in old) != (key in new))
+        key = next(
+            key
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key) or (key in old) != (key in new)
+        )
         return _difference(old.get(key), new.get(key), f"{where}.{key}" if where else key)
     return f"{where} is {old!r:.60} there and {new!r:.60} here"
 
@@ -197,7 +209,9 @@ def _acquire(path: Path) -> int:
         except BlockingIOError:
             os.close(handle)
             raise OutputError(
-                "another process is working on this run", where=str(path), fix="wait for it or choose another folder"
+                "another process is working on this run",
+                where=str(path),
+                fix="wait for it or choose another folder",
             ) from None
         except BaseException:
             os.close(handle)

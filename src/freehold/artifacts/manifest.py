@@ -41,7 +41,9 @@ def verify_run(path: Path) -> dict[str, Any]:
     del found[MANIFEST]
     for name in sorted({*expected, *found}):
         if name not in found:
-            raise ArtifactError("is missing from the run", where=str(path / name), fix="restore it or run again")
+            raise ArtifactError(
+                "is missing from the run", where=str(path / name), fix="restore it or run again"
+            )
         if name not in expected:
             raise ArtifactError("was added to the run", where=str(path / name), fix="move it elsewhere")
         if found[name].is_symlink() or file_hash(found[name]) != expected[name]:
@@ -58,7 +60,9 @@ def _expected(path: Path) -> dict[str, str]:
         text = path.read_bytes()
     except OSError:
         raise ArtifactError(
-            "is no finished run: it has no manifest", where=str(path.parent), fix="name a folder made by freehold"
+            "is no finished run: it has no manifest",
+            where=str(path.parent),
+            fix="name a folder made by freehold",
         ) from None
     try:
         data = json.loads(text)

@@ -15,7 +15,7 @@ from freehold.authorization.pairing import joint_logits, selection, streams
 from freehold.data.batches import Batch
 from freehold.data.domain import Domains
 from freehold.errors import ModelError
-from freehold.models.stages import stages
+from freehold.models.stages import channels_at_end, stages
 from freehold.plugin import Card, Problem
 from freehold.protection import Outcome, Protection
 from freehold.seeds import derive
@@ -33,12 +33,14 @@ def isolate(features: Tensor, generator: torch.Generator) -> Tensor:
     at every call and never trained, as in the reference code.
 
     Args:
-        features: ``(2B, C, H, W)`` or ``(2B, N, C)`` tokens, source half first.
+        features: ``(2B, C, H, W)``, ``(2B, H, W, C)`` or ``(2B, N, C)`` tokens, source half first.
         generator: draws the convolutions.
 
     Returns:
         The same shape; the source half is unchanged.
     """
+    if channels_at_end(tuple(features.shape)):
+        return isolate(features.flatten(1, 2), generator).reshape(features.shape)
     tokens = features.ndim == 3
     channels = features.shape[2 if tokens else 1]
     source, target = features.chunk(2)

@@ -22,13 +22,19 @@ ConfigFile = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one key, as in train.lr=0.001; repeatable."),
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Change one key, as in train.lr=0.001; repeatable."
+    ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Run directory; by default one under runs/ named after the configuration."),
+    typer.Option(
+        "--out", "-o", help="Run directory; by default one under runs/ named after the configuration."
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]
 
 
@@ -88,7 +94,10 @@ def print_measured(report: MeasuredReport, *, as_json: bool) -> int:
         out.print(f"note: {note}", soft_wrap=True)
     for claim in report.claims:
         shown = between(claim.interval.low, claim.interval.high)
-        out.print(f"claim {claim.verdict.name.lower()}: {claim.text} (measured {claim.measured:.1f}, {shown})", soft_wrap=True)
+        out.print(
+            f"claim {claim.verdict.name.lower()}: {claim.text} (measured {claim.measured:.1f}, {shown})",
+            soft_wrap=True,
+        )
     print_place("run", report.directory, already=report.already)
     if report.page is not None:
         print_place("page", report.page)

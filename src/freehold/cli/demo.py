@@ -18,11 +18,16 @@ QUICK: dict[str, Any] = {"data": {"limit": 60}, "train": {"epochs": None, "steps
 
 def demo(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; freehold-demo by default.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few steps only: shows that it runs, not that it works.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few steps only: shows that it runs, not that it works.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Train a network on digits over photographs, close it to plain digits, and write a page."""
+    """Run the whole path on embedded real digits.
+
+    Trains a network on digits over photographs, closes it to plain digits, and writes a page.
+    """
     from freehold.config import from_json
     from freehold.jobs import protect, train
 

@@ -26,7 +26,7 @@ class Finding(NamedTuple):
 
 
 def doctor(json: Json = False, debug: Debug = False) -> int:
-    """Check Python, torch, devices, CPU threads, extras, and the working directory."""
+    """Check what this machine offers, and what it lacks."""
     with working():
         findings = [
             Finding("python", sys.version_info >= (3, 11), platform.python_version()),
@@ -59,7 +59,9 @@ def _packages() -> Finding:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             missing.append(name)
-    return Finding("packages", not missing, f"missing: {', '.join(missing)}" if missing else ", ".join(versions))
+    return Finding(
+        "packages", not missing, f"missing: {', '.join(missing)}" if missing else ", ".join(versions)
+    )
 
 
 def _torch() -> Finding:
@@ -96,7 +98,9 @@ def _threads() -> Finding:
         chosen = choose_threads(step, len(images))
     finally:
         torch.set_num_threads(default)
-    return Finding("threads", True, f"{chosen} train fastest; {usable_cores()} cores, torch's default is {default}")
+    return Finding(
+        "threads", True, f"{chosen} train fastest; {usable_cores()} cores, torch's default is {default}"
+    )
 
 
 def _writable() -> Finding:

@@ -13,13 +13,15 @@ from freehold.cli.common import Debug, Json, print_measured, working
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run directory made by 'freehold protect'.")],
     on: Annotated[
-        list[str] | None, typer.Option("--on", metavar="URI", help="A further unauthorized domain; repeatable.")
+        list[str] | None,
+        typer.Option("--on", metavar="URI", help="A further unauthorized domain; repeatable."),
     ] = None,
     original: Annotated[
         Path | None, typer.Option(help="The unprotected model, if it is no longer where it was.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory.")
+        str | None,
+        typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
     ] = None,
     max_source_drop: Annotated[
         float | None, typer.Option(help="Claim: the authorized domain loses at most this many points.")
@@ -31,7 +33,9 @@ def evaluate(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Check a protected run and measure it again; bars given here replace the run's own claims.
+    """Measure a protected run again and judge its claims.
+
+    Every byte of the run is checked first. Bars given here replace the run's own claims.
 
     Exit code 0: all claims hold; 1: one does not; 2: the test images cannot decide.
     """

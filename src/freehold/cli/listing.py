@@ -17,7 +17,7 @@ def list_plugins(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """List methods, or show one with its card, fields, defaults, units and ranges."""
+    """List methods, or show the card and fields of one."""
     from freehold.plugin import find, names
 
     found = {name: find(name) for name in ([method] if method else sorted(names()))}

@@ -6,9 +6,13 @@ from freehold.cli.common import ConfigFile, Debug, Json, Out, Overrides, print_m
 
 
 def protect(
-    config: ConfigFile = None, set_: Overrides = None, out: Out = None, json: Json = False, debug: Debug = False
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    out: Out = None,
+    json: Json = False,
+    debug: Debug = False,
 ) -> int:
-    """Protect a trained model, measure what that did, and write a page about it."""
+    """Protect a trained model, measure it, write a page."""
     from freehold.config import load_config
     from freehold.jobs import protect as run
     from freehold.jobs.assembly import default_directory, is_first

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from freehold.cli.common import ConfigFile, Debug, Json, Out, Overrides, console, print_json, print_place, working
+from freehold.cli.common import (
+    ConfigFile,
+    Debug,
+    Json,
+    Out,
+    Overrides,
+    console,
+    print_json,
+    print_place,
+    working,
+)
 
 
 def train(
-    config: ConfigFile = None, set_: Overrides = None, out: Out = None, json: Json = False, debug: Debug = False
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    out: Out = None,
+    json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Train a source model on its authorized domain."""
     from freehold.config import load_config
@@ -24,6 +38,8 @@ def train(
         return 0
     for name, accuracy in report.accuracies.items():
         bounds = interval(accuracy.low, accuracy.high)
-        console().print(f"{name}: {percent(accuracy.value)} of {accuracy.n} test images right ({bounds})", soft_wrap=True)
+        console().print(
+            f"{name}: {percent(accuracy.value)} of {accuracy.n} test images right ({bounds})", soft_wrap=True
+        )
     print_place("run", report.directory, already=report.already)
     return 0

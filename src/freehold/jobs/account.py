@@ -37,18 +37,22 @@ def sentences(method: Protection, recipe: Recipe, evaluation: Evaluation, kept: 
         done += f", by cutting {percent(cut / total)} of its weights and changing no other"
     return (
         f"{type(method).__name__} {done}.",
-        _owner(owners[0]) if owners else "There is no authorized domain, so what the owner pays was not measured.",
-        " ".join(map(_stranger, others)) or "There is no unauthorized domain, so nothing shows what a stranger gets.",
+        _owner(owners[0])
+        if owners
+        else "There is no authorized domain, so what the owner pays was not measured.",
+        " ".join(map(_stranger, others))
+        or "There is no unauthorized domain, so nothing shows what a stranger gets.",
     )
 
 
 def _owner(result: DomainResult) -> str:
     before, after, drop = result.before, result.after, 100 * result.drop
-    paid = f"pays {points(drop)}" if drop > 0 else f"gains {points(-drop)}" if drop < 0 else "pays nothing"
+    price = f"{'a price' if drop >= 0 else 'a gain'} of {points(abs(drop))}"
+    bounds = between(100 * result.drop_low, 100 * result.drop_high)
     return (
-        f"On {result.name} the owner still gets {percent(after.value)} of {count(after.n)} test images right "
-        f"(95 % interval {interval(after.low, after.high)}), before it was {percent(before.value)}: the owner {paid} "
-        f"(interval of the drop {between(100 * result.drop_low, 100 * result.drop_high)} points)."
+        f"On {result.name} the owner keeps {percent(after.value)} of {count(after.n)} test images right "
+        f"(95 % interval {interval(after.low, after.high)}) against {percent(before.value)} before: "
+        f"{price} (interval of the drop {bounds})."
     )
 
 
@@ -59,7 +63,9 @@ def _stranger(result: DomainResult) -> str:
         f"(95 % interval {interval(after.low, after.high)}) instead of {percent(before.value)}; "
         f"guessing gives {percent(result.chance)}"
     )
-    return text + ("." if result.transferred else ", and the unprotected model did not do better, so this shows nothing.")
+    return text + (
+        "." if result.transferred else ", and the unprotected model did not do better, so this shows nothing."
+    )
 
 
 def build_page(
@@ -91,7 +97,10 @@ def build_page(
         method=str(record["method"]),
         card=report.MethodCard(**method.card.model_dump()) if method else report.MethodCard("", "", ""),
         parameters=_parameters(method) if method else {},
-        domains=[_domain(evaluation, result, domain) for result, domain in zip(evaluation.domains, domains.all(), strict=True)],
+        domains=[
+            _domain(evaluation, result, domain)
+            for result, domain in zip(evaluation.domains, domains.all(), strict=True)
+        ],
         transfer=report.Transfer(
             source_drop=_points(evaluation.source_drop),
             target_drop=_points(evaluation.target_drop),
@@ -162,7 +171,12 @@ def _origin(domain: Domain) -> str:
     splits = record.get("splits", "")
     if isinstance(splits, Mapping):
         splits = "; ".join(f"{split}: {how}" for split, how in splits.items())
-    return ". ".join(filter(None, [f"{domain.name}: {record.get('source', 'given from Python')}", f"{sizes} images", str(splits)]))
+    return ". ".join(
+        filter(
+            None,
+            [f"{domain.name}: {record.get('source', 'given from Python')}", f"{sizes} images", str(splits)],
+        )
+    )
 
 
 def _listed(names: list[str]) -> str:

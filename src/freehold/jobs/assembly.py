@@ -76,8 +76,10 @@ def assemble(config: Config, known: Recipe | None = None) -> tuple[nn.Module, Re
         _same_classes(recipe.classes, domains.all()[0].classes)
         return model, recipe, domains
     if config.model.uri is None and known is None:
-        raise ConfigError("weights alone say no architecture", where="model.uri", fix='for example uri = "convnet"')
-    domains = load_domains(config, config.data.input(known and known.input))
+        raise ConfigError(
+            "weights alone say no architecture", where="model.uri", fix='for example uri = "convnet"'
+        )
+    domains = load_domains(config, config.data.input(known.input if known else None))
     stated = {"weights": config.model.weights, "allow_pickle": config.model.allow_pickle}
     if known is not None and known.model is not None:
         spec = known.model.model_copy(update=stated)
@@ -126,7 +128,9 @@ def load_domains(config: Config, spec: InputSpec) -> Domains:
     """
     data = config.data
     authorized = _load(config, data.authorized, "data.authorized", spec) if data.authorized else None
-    unauthorized = [_load(config, one, f"data.unauthorized.{i}", spec) for i, one in enumerate(data.unauthorized)]
+    unauthorized = [
+        _load(config, one, f"data.unauthorized.{i}", spec) for i, one in enumerate(data.unauthorized)
+    ]
     return Domains(authorized, unauthorized, spec)
 
 

@@ -38,7 +38,9 @@ def protect(config: Config, directory: str | Path, *, progress: bool = True) -> 
     """
     directory, method = Path(directory), config.method
     if method is None:
-        raise ConfigError("which method is to protect the model?", where="method.name", fix='for example name = "map"')
+        raise ConfigError(
+            "which method is to protect the model?", where="method.name", fix='for example name = "map"'
+        )
     if config.model.weights is None:
         raise ConfigError(
             "there is no trained model to protect",

@@ -55,11 +55,15 @@ def evaluate(
         raise UsageError("a page inside the run would alter it", where=str(page), fix="write it elsewhere")
     run = verify_run(directory)
     if run.get("job") != "protect":
-        raise UsageError("holds no protected model", where=str(directory), fix="name a run made by 'freehold protect'")
+        raise UsageError(
+            "holds no protected model", where=str(directory), fix="name a run made by 'freehold protect'"
+        )
     config = _adapted(from_json(run["config"]), on, original, uri)
     method, weights = config.method, Path(config.model.weights or "")
     if method is None or not weights.exists():
-        raise MissingInputError("the original model is gone", where=str(weights), fix="give it with --original PATH")
+        raise MissingInputError(
+            "the original model is gone", where=str(weights), fix="give it with --original PATH"
+        )
     shipped, recipe = load_shipped(directory, uri)
     model, _, domains = assemble(config, recipe)
     record = run["record"]
@@ -93,7 +97,7 @@ def _adapted(config: Config, on: Sequence[str], original: str | Path | None, uri
 
 def _place(execution: Execution, model: nn.Module, spec: InputSpec) -> torch.device:
     """The device to measure on, with a sensible number of threads if that is the CPU."""
-    device = Trainer(Run(device=execution.device)).device
+    device: torch.device = Trainer(Run(device=execution.device)).device
     if device.type == "cpu" and execution.threads != "auto":
         torch.set_num_threads(execution.threads)
     elif device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:

@@ -59,7 +59,12 @@ class MeasuredReport:
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data; figures of claims in points."""
         claims = [
-            {"claim": c.text, "measured": c.measured, "interval": list(c.interval), "verdict": c.verdict.name.lower()}
+            {
+                "claim": c.text,
+                "measured": c.measured,
+                "interval": list(c.interval),
+                "verdict": c.verdict.name.lower(),
+            }
             for c in self.claims
         ]
         return {

@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from freehold.artifacts import RunFolder, as_json, finished, fingerprint
+from freehold.artifacts import RunFolder, as_json, fingerprint, finished
 from freehold.config import Config
 from freehold.errors import ConfigError
 from freehold.jobs.assembly import assemble, header, identify, is_first
@@ -39,7 +39,9 @@ def train(config: Config, directory: str | Path, *, progress: bool = True) -> Tr
         found = {name: Accuracy.model_validate(accuracy) for name, accuracy in measured.items()}
         return TrainReport(directory, found, already=True)
     if config.data.authorized is None:
-        raise ConfigError("nothing to train on", where="data.authorized", fix='for example authorized = "digits"')
+        raise ConfigError(
+            "nothing to train on", where="data.authorized", fix='for example authorized = "digits"'
+        )
     model, recipe, domains = assemble(config)
     folder = RunFolder(directory, identity, header(config, identity), writes=is_first())
     trainer = Trainer(config.run(folder.path, progress=progress), fingerprint(identity))

@@ -210,14 +210,14 @@ def maskable_weights(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str,
         if attribute is None:
             continue
         name = f"{layer}.{attribute}" if layer else attribute
-        if parametrize.is_parametrized(module, attribute):
+        weight = getattr(module, attribute)
+        if parametrize.is_parametrized(module, attribute) or not isinstance(weight, nn.Parameter):
             raise ModelError(
                 "the weight is parametrized already",
                 where=name,
-                fix="remove it first with torch.nn.utils.parametrize.remove_parametrizations",
+                fix="remove its parametrization or weight norm first",
             )
-        weight = getattr(module, attribute)
-        if isinstance(weight, nn.Parameter) and id(weight) not in seen:
+        if id(weight) not in seen:
             weights[name] = weight
             seen.add(id(weight))
     if not weights:

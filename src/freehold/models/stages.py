@@ -175,12 +175,16 @@ def _weighted(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
+def channels_at_end(shape: tuple[int, ...]) -> bool:
+    """Whether a 4-D feature map is ``(B, H, W, C)``: square maps whose last side differs."""
+    return len(shape) == 4 and shape[1] == shape[2] != shape[3]
+
+
 def _area(shape: _Shape) -> int:
     """Positions of a ``(B, C, H, W)`` map, or of a square ``(B, H, W, C)`` one."""
     if len(shape) != 4:
         return 1
-    channels_last = shape[1] == shape[2] != shape[3]
-    return shape[1] * shape[2] if channels_last else shape[2] * shape[3]
+    return shape[1] * shape[2] if channels_at_end(shape) else shape[2] * shape[3]
 
 
 def _pools(call: _Call) -> bool:

@@ -32,22 +32,22 @@ def write_page(data: PageData, path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     html = render_page(data)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         with temporary.open("wb") as file:
             file.write(html.encode())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or str(error)
         raise OutputError(
             f"the page cannot be written: {reason}",
             where=str(path),
             fix="name a file in a folder you may write to",
         ) from error
     finally:  # also after Ctrl-C
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             temporary.unlink()
     return path
 
