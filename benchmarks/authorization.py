@@ -4,7 +4,7 @@
     python benchmarks/authorization.py table
 
 ``run`` works through the cells that have no result yet, one JSON each under results/authorization/;
-``table`` writes the mean over seeds to results/authorization.md. The data is looked for in
+``table`` writes the mean over seeds to results/authorization.md and into the README. The data is looked for in
 FREEHOLD_DATA or ../shared/data beside the checkout.
 """
 
@@ -34,7 +34,7 @@ CIFAR = "cifar10:tinyimagenet_cifar7"
 METHODS = {
     "map": lambda: fh.MAP(),
     "ntl": lambda: fh.NTL(),
-    "ntl-paper": lambda: fh.NTL(loss_form="paper"),
+    "ntl-reference": lambda: fh.NTL(loss_form="reference"),
     "cuti": lambda: fh.CUTI(),
 }
 # Bars in points of source drop and percent of target accuracy, for MAP.
@@ -140,6 +140,10 @@ def table(args: argparse.Namespace) -> None:
         lines.append(f"| | *bar for map* | | | ≤ {bar[0]:g} | | ≤ {bar[1]:g} | | | |")
     text = "\n".join(lines) + "\n"
     (HERE / "results" / "authorization.md").write_text(text)
+    readme = HERE.parent / "README.md"
+    before, rest = readme.read_text().split("<!-- authorization:begin -->\n")
+    after = rest.split("<!-- authorization:end -->")[1]
+    readme.write_text(f"{before}<!-- authorization:begin -->\n{text}<!-- authorization:end -->{after}")
     print(text)
 
 

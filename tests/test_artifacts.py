@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from freehold.artifacts import RunFolder, as_json, finished, fingerprint, verify_run, write_file
+from freehold.artifacts import RunFolder, as_json, fingerprint, finished, verify_run, write_file
 from freehold.errors import ArtifactError, FreeholdError, MissingInputError, OutputError, UsageError
 
 IDENTITY = {"job": "test", "train": {"lr": 0.1, "names": ("a", "b")}}
@@ -86,7 +86,9 @@ def test_missing_added_and_linked_files_are_named(tmp_path):
         verify_run(run)
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"files": 3}', b'{"files": {"a": 1}}', b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"files": 3}', b'{"files": {"a": 1}}', b"[" * 100_000, b"\xff"]
+)
 def test_a_manifest_that_is_none_is_refused(tmp_path, text):
     run = make(tmp_path / "a")
     (run / "MANIFEST.json").write_bytes(text)
@@ -142,7 +144,10 @@ def test_an_unfinished_run_goes_on_and_a_foreign_one_is_refused(tmp_path):
     assert names(tmp_path) == {".a.partial"}
     with pytest.raises(OutputError, match=r"train is .*delete .*\.a\.partial"):
         finished(tmp_path / "a", {"job": "test", "train": 1})
-    with pytest.raises(OutputError, match="another configuration"), RunFolder(tmp_path / "a", {"job": "x"}, {}):
+    with (
+        pytest.raises(OutputError, match="another configuration"),
+        RunFolder(tmp_path / "a", {"job": "x"}, {}),
+    ):
         pass
     assert (tmp_path / ".a.partial" / "train.state").exists()
     with RunFolder(tmp_path / "a", IDENTITY, {}) as folder:
@@ -286,7 +291,9 @@ def test_a_disk_that_really_refuses(tmp_path):
 
 
 def test_only_our_errors_come_out_of_finished(tmp_path):
-    for number, text in enumerate((b"{}", b'{"identity": {"job": 1}, "started": 1}', b"\x00", b"null", b'"x"', b"[[]]")):
+    for number, text in enumerate(
+        (b"{}", b'{"identity": {"job": 1}, "started": 1}', b"\x00", b"null", b'"x"', b"[[]]")
+    ):
         partial = tmp_path / f".{number}.partial"
         partial.mkdir()
         (partial / "run.json").write_bytes(text)

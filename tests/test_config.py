@@ -1,4 +1,4 @@
-"""Configurations: every key by its dotted path, the nearest name for a misspelt one, nothing but our errors."""
+"""Configurations: keys by dotted path, the nearest name for a misspelt one, nothing but our errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def minimal(**changes):
 
 
 def test_a_file_with_overrides(file):
-    config = load_config(file, ["train.steps=5", "model.uri=vgg11", "method.lr = 0.01", "data.unauthorized=[]", "seed=1"])
+    config = load_config(
+        file, ["train.steps=5", "model.uri=vgg11", "method.lr = 0.01", "data.unauthorized=[]", "seed=1"]
+    )
     assert (config.seed, config.train.steps, config.model.uri) == (1, 5, "vgg11")
     assert config.data.unauthorized == ()
     assert isinstance(config.method, MAP)
@@ -61,7 +63,14 @@ def test_everything_by_overrides_alone():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("a b", "a b"), ("runs/x", "runs/x"), ('"1"', "1"), ("[1, 2", "[1, 2"), ("x = 1\ny = 2", "x = 1\ny = 2"), ("", "")],
+    [
+        ("a b", "a b"),
+        ("runs/x", "runs/x"),
+        ('"1"', "1"),
+        ("[1, 2", "[1, 2"),
+        ("x = 1\ny = 2", "x = 1\ny = 2"),
+        ("", ""),
+    ],
 )
 def test_what_is_no_toml_value_is_text(text, value):
     assert load_config(None, ["data.authorized=digits", f"model.uri={text}"]).model.uri == value
@@ -124,7 +133,11 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(MissingInputError):
         load_config(tmp_path)
     broken = tmp_path / "broken.toml"
-    for content, said in ((b"[model]\nuri = x\n", "line 2"), (b"\xff\xfe", "utf-8"), (b"a = " + b"[" * 10_000, "TOML")):
+    for content, said in (
+        (b"[model]\nuri = x\n", "line 2"),
+        (b"\xff\xfe", "utf-8"),
+        (b"a = " + b"[" * 10_000, "TOML"),
+    ):
         broken.write_bytes(content)
         with pytest.raises(ConfigError, match=said):
             load_config(broken)
@@ -142,13 +155,25 @@ def test_the_resolved_file_says_the_same(file):
 def test_the_identity_holds_what_the_result_depends_on(file):
     base = load_config(file)
     for job, changes in {
-        "train": ["train.lr=0.1", "train.steps=3", "seed=1", "data.limit=50", "model.uri=vgg11", "train.device=cpu"],
+        "train": [
+            "train.lr=0.1",
+            "train.steps=3",
+            "seed=1",
+            "data.limit=50",
+            "model.uri=vgg11",
+            "train.device=cpu",
+        ],
         "protect": ["method.lr=0.1", "seed=1", "data.limit=50", "train.precision=fp32"],
     }.items():
         for change in changes:
             assert load_config(file, [change]).identity(job) != base.identity(job), change
     for job, changes in {
-        "train": ["method.lr=0.1", "claims.max_source_drop=2", "train.threads=2", "train.checkpoint_seconds=1"],
+        "train": [
+            "method.lr=0.1",
+            "claims.max_source_drop=2",
+            "train.threads=2",
+            "train.checkpoint_seconds=1",
+        ],
         "protect": ["train.lr=0.1", "train.steps=3", "claims.max_source_drop=2", "data.download=true"],
     }.items():
         for change in changes:
@@ -174,7 +199,9 @@ def test_execution_settings_reach_the_run(tmp_path):
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
 sections = {
     "model": ["uri", "weights", "allow_pickle", "options"],
     "data": ["authorized", "unauthorized", "image_size", "channels", "mean", "std", "limit", "seed", "root"],

@@ -6,7 +6,6 @@ Relative paths are resolved against the working directory, wherever the file lie
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from freehold.artifacts import as_toml
 from freehold.data.domain import InputSpec
 from freehold.errors import ConfigError, MissingInputError, UsageError
 from freehold.metrics.claims import Claims
@@ -25,7 +25,6 @@ from freehold.training.run import Execution, Run
 
 Job = Literal["train", "protect"]
 _UNSEEN = {"threads", "checkpoint_seconds", "trackers"}  # of [train]: how a run goes, not what it computes
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class ModelSection(Settings):
@@ -152,7 +151,7 @@ class Config(Settings):
 
     def to_toml(self) -> str:
         """The same as a TOML document."""
-        return _document(self.to_json())
+        return as_toml(self.to_json())
 
     def identity(self, job: Job) -> dict[str, Any]:
         """What the result of ``job`` depends on: equal identity, equal weights. Claims only judge it."""
@@ -231,27 +230,3 @@ def _value(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return parsed["value"] if len(parsed) == 1 else text
-
-
-def _document(data: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
-    """TOML for the shape that :meth:`Config.to_json` gives: tables of values, lists and tables."""
-    flat = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
-    tables = {key: value for key, value in data.items() if isinstance(value, Mapping) and value}
-    lines = [f"[{'.'.join(map(_key, path))}]"] if path else []
-    lines += [f"{_key(key)} = {_literal(value)}" for key, value in flat.items()]
-    own = "\n".join(lines) + "\n" if flat or not tables else ""
-    return "\n".join(filter(None, [own, *(_document(table, (*path, key)) for key, table in tables.items())]))
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(key)} = {_literal(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_literal, value)) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return json.dumps(value)
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _literal(key)

@@ -45,7 +45,7 @@ def test_digits_m_are_the_same_digits_on_photographs():
         # |photograph - ink| is at most ink, or what is left above it.
         ink = fit_images(plain.splits()[key].images, InputSpec(size=32)).repeat(copies[key], 1, 1, 1)
         assert bool((split.images <= torch.maximum(ink, 255 - ink)).all())
-    assert textured.train.images.shape == (4 * 1079, 3, 32, 32)
+    assert textured.train.images.shape == (12 * 1079, 3, 32, 32)
 
 
 def test_digits_m_patches_come_from_bands_no_other_split_uses():

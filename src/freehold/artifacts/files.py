@@ -7,11 +7,14 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from freehold.errors import OutputError
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")  # a TOML key that needs no quotes
 
 
 def as_json(data: Any) -> bytes:
@@ -67,3 +70,27 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def as_toml(data: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
+    """Tables, lists, texts, numbers and truth values as a TOML document; ``path`` is for nested tables."""
+    flat = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
+    tables = {key: value for key, value in data.items() if isinstance(value, Mapping) and value}
+    lines = [f"[{'.'.join(map(_key, path))}]"] if path else []
+    lines += [f"{_key(key)} = {_literal(value)}" for key, value in flat.items()]
+    own = "\n".join(lines) + "\n" if flat or not tables else ""
+    return "\n".join(filter(None, [own, *(as_toml(table, (*path, key)) for key, table in tables.items())]))
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(key)} = {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value)
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _literal(key)

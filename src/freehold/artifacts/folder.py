@@ -163,7 +163,7 @@ def _begun(partial: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         run: dict[str, Any] = dict(json.loads((partial / RUN).read_bytes()))
         old = (run["identity"], run["started"])[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if partial.is_dir() and any(not _passing(p.name) for p in partial.iterdir()):
             raise OutputError("holds files of someone else", where=str(partial), fix=fix) from None
         return None

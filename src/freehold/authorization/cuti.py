@@ -70,6 +70,7 @@ class CUTI(Protection):
         changed=(
             "starts from the trained model that is handed in; the reference starts from ImageNet weights",
             "the kept state is the best on validation images; the reference code keeps the last",
+            "both batches are translated at random by up to two pixels; the publication augments nothing",
             "Adam at 5e-4 with cosine decay instead of 1e-4 with 0.999 a step",
             "the stages are found by looking at the model; the reference names them per architecture",
         ),
@@ -90,6 +91,7 @@ class CUTI(Protection):
     lr: float = Field(5e-4, gt=0, le=1, description="Adam learning rate (paper: 1e-4 with 0.999 decay a step)")
     steps: int = Field(1000, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"})
     batch_size: int = Field(32, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
+    shift: int = Field(2, ge=0, le=64, description="random translation of both batches", json_schema_extra={"unit": "pixels"})
 
     def _problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
         try:
@@ -113,7 +115,7 @@ class CUTI(Protection):
         history = trainer.fit(
             model,
             objective,
-            streams(domains, trainer, self.batch_size),
+            streams(domains, trainer, self.batch_size, shift=self.shift),
             Loop(steps=self.steps, lr=self.lr, schedule="cosine", final=0.02, evaluate_every=max(1, self.steps // 10)),
             name=self.name,
             validate=selection(model, domains, trainer, tolerance=0.0, price=1.0),

@@ -53,6 +53,7 @@ class NTL(Protection):
         changed=(
             "starts from the trained model that is handed in; the publication starts from ImageNet weights",
             "the kept state is the best on validation images; the reference code keeps the last",
+            "both batches are translated at random by up to two pixels; the publication augments nothing",
             "Adam at 5e-4 with cosine decay instead of 1e-4 with 0.999 a step: from a trained model the product "
             "of target loss and distance starts near zero and the published rate leaves it there",
             "MMD in Gram form: equal value and gradient, without the (2B)x(2B)xD tensor",
@@ -69,7 +70,9 @@ class NTL(Protection):
         ),
     )
 
-    loss_form: Literal["paper", "reference"] = Field("reference", description="which statement of the loss")
+    loss_form: Literal["paper", "reference"] = Field(
+        "paper", description="which statement of the loss; both protect, the paper's clips the product and settles"
+    )
     alpha: float = Field(0.1, gt=0, le=10, description="weight of target loss and of feature distance (paper: 0.1)")
     beta: float = Field(1.0, gt=0, le=100, description="clip of the adversarial term (paper: 1)")
     features: Literal["pooled", "stage"] = Field(
@@ -78,6 +81,7 @@ class NTL(Protection):
     lr: float = Field(5e-4, gt=0, le=1, description="Adam learning rate (paper: 1e-4 with 0.999 decay a step)")
     steps: int = Field(1000, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"})
     batch_size: int = Field(32, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
+    shift: int = Field(2, ge=0, le=64, description="random translation of both batches", json_schema_extra={"unit": "pixels"})
 
     def _protect(self, model: nn.Module, domains: Domains, trainer: Trainer) -> Outcome:
         layer, side = self._tapped(model, domains, trainer)
@@ -97,7 +101,7 @@ class NTL(Protection):
             history = trainer.fit(
                 model,
                 objective,
-                streams(domains, trainer, self.batch_size),
+                streams(domains, trainer, self.batch_size, shift=self.shift),
                 Loop(steps=self.steps, lr=self.lr, schedule="cosine", final=0.02, evaluate_every=max(1, self.steps // 10)),
                 name=self.name,
                 validate=selection(model, domains, trainer, tolerance=0.0, price=1.0),

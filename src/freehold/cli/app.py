@@ -58,12 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = app(args=arguments, prog_name="freehold", standalone_mode=False)
             sys.stdout.flush()
+            if code == INTERRUPTED:  # how newer versions of typer report Ctrl-C
+                raise KeyboardInterrupt
             return int(code or 0)
         except (KeyboardInterrupt, typer.Abort):
             return _end(INTERRUPTED, "interrupted; the same command goes on where this one stopped", debug)
         except FreeholdError as error:
             return _end(error.exit_code, f"error: {error}", debug)
-        except BrokenPipeError:  # the reader of our output went away, as in "freehold list | head"
+        except (BrokenPipeError, SystemExit):  # our reader went away, as in "freehold list | head"
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except Exception as error:
@@ -98,5 +100,6 @@ def _logging(debug: bool) -> Iterator[None]:
         yield
     finally:
         logging.captureWarnings(False)
+        quiet.propagate = True
         ours.removeHandler(handler)
         ours.setLevel(level)

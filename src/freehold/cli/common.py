@@ -67,9 +67,9 @@ def print_measured(report: MeasuredReport, *, as_json: bool) -> int:
     from freehold.report.numbers import between, interval, percent, points, st_d
 
     table = Table(box=None, pad_edge=False)
-    for title, side in (("domain", "left"), ("", "left"), ("before", "right"), ("after", "right")):
-        table.add_column(title, justify=side)  # type: ignore[arg-type]
-    for title in ("95 % interval", "drop", "95 % interval"):
+    for title in ("domain", ""):
+        table.add_column(title)
+    for title in ("before", "after", "95 % interval", "drop", "95 % interval"):
         table.add_column(title, justify="right")
     for d in report.evaluation.domains:
         drop = between(100 * d.drop_low, 100 * d.drop_high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -54,7 +55,7 @@ def _packages() -> Finding:
     required = [line for line in metadata.requires("freehold") or [] if "extra ==" not in line]
     versions, missing = [], []
     for line in required:
-        name = line.split(";")[0].rstrip("<>=!~. 0123456789,")
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
         try:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:

@@ -13,7 +13,7 @@ from freehold.seeds import generator
 
 _CLASSES = tuple(map(str, range(10)))
 _SIDE = 32
-_COPIES = 4  # photographs a train digit is drawn on; ours: 1,079 digits alone teach too little texture
+_COPIES = 12  # photographs a train digit is drawn on; ours: 1,079 digits alone teach too little texture
 # Ten bands of columns, interleaved so that all splits see all parts of the photographs.
 _BAND = WIDTH // 10
 _BANDS = {"train": (0, 1, 3, 5, 6, 8), "val": (2, 7), "test": (4, 9)}

@@ -85,8 +85,12 @@ def evaluate(
 
 
 def _adapted(config: Config, on: Sequence[str], original: str | Path | None, uri: str | None) -> Config:
-    """The run's configuration with further domains and another place of the original."""
+    """The run's configuration with further domains and another place of the original.
+
+    Code to build the model is named by the caller only, never by what the run says.
+    """
     data = config.to_json()
+    data["model"].pop("uri", None)
     data["data"]["unauthorized"] = [*data["data"]["unauthorized"], *on]
     if original is not None:
         data["model"]["weights"] = str(original)

@@ -165,12 +165,10 @@ class Fit:
             self.set_mode()
         score, figures = self.trainer.share(measured)
         self.history.validation.append({"step": self.step, "score": score, **figures})
-        if score > self.best_score or self.best is None:
-            self.best, self.best_score, self.stale = copy_state(self.state), score, 0
-            self.history.best_step = self.step
-        else:
-            self.stale += 1
-            self.history.stopped_early = self.loop.patience is not None and self.stale >= self.loop.patience
+        self.stale = 0 if score > self.best_score else self.stale + 1
+        if score >= self.best_score:  # of equals the last: its learning rate was the smallest
+            self.best, self.best_score, self.history.best_step = copy_state(self.state), score, self.step
+        self.history.stopped_early = self.loop.patience is not None and self.stale >= self.loop.patience
         return dict(figures)
 
     def set_mode(self) -> None:

@@ -51,7 +51,7 @@ def choose_threads(step: Callable[[int], None], batch_size: int, *, cores: int |
     images = max(images, min(batch_size, int(images * PROBE_SECONDS / _seconds(step, images))))
     timings: dict[int, float] = {}
     queue = candidates(cores or usable_cores())
-    while queue and time.perf_counter() - started < BUDGET_SECONDS:
+    while queue and (not timings or time.perf_counter() - started < BUDGET_SECONDS):
         count = queue.pop(0)
         torch.set_num_threads(count)
         warm_up = _seconds(step, images)

@@ -13,7 +13,7 @@ from torch import nn
 
 from freehold.data.batches import Augment, Batches
 from freehold.data.domain import InputSpec, Split
-from freehold.errors import UsageError
+from freehold.errors import MissingDependencyError, UsageError
 from freehold.seeds import derive
 from freehold.training.history import History, Objective, Validation
 from freehold.training.loop import Fit
@@ -51,13 +51,22 @@ class Trainer:
             raise UsageError("torch sees no Apple GPU", where="device", fix="use auto or cpu")
         if ":" in wanted:
             torch.cuda.set_device(wanted)
-        return Accelerator(
-            cpu=wanted == "cpu" or not torch.accelerator.is_available(),
-            mixed_precision={"fp32": "no"}.get(run.precision, run.precision),
-            dynamo_backend="inductor" if run.compile else "no",
-            log_with=list(run.trackers) or None,
-            project_dir=str(run.directory) if run.trackers else None,
-        )
+        try:
+            accelerator = Accelerator(
+                cpu=wanted == "cpu" or not torch.accelerator.is_available(),
+                mixed_precision={"fp32": "no"}.get(run.precision, run.precision),
+                dynamo_backend="inductor" if run.compile else "no",
+                log_with=list(run.trackers) or None,
+                project_dir=str(run.directory) if run.trackers else None,
+            )
+        except ValueError as error:  # an unknown tracker, a precision that the device lacks
+            raise UsageError(str(error), where="train") from error
+        found = {str(kind) for kind in accelerator.log_with}
+        if missing := sorted(set(run.trackers) - found):  # accelerate drops these without a word
+            raise MissingDependencyError(
+                "is not installed", where=f"trackers: {missing[0]}", fix="pip install it"
+            )
+        return accelerator
 
     def batches(
         self, split: Split, spec: InputSpec, batch_size: int, name: str, *, augment: Augment | None = None
