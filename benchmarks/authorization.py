@@ -1,11 +1,11 @@
 """Quality of the authorization methods on real domain pairs: source drop, target accuracy, ST-D.
 
-    python benchmarks/authorization.py run [--pairs mnist_m:mnist …] [--methods map …] [--seeds 0 1 2] [--share 0/2]
+    python benchmarks/authorization.py run [--pairs mnist_m:mnist …] [--methods map …] [--seeds 0 1 2]
     python benchmarks/authorization.py table
 
 ``run`` works through the cells that have no result yet, one JSON each under results/authorization/;
-``table`` writes the mean over seeds to results/authorization.md and into the README. The data is looked for in
-FREEHOLD_DATA or ../shared/data beside the checkout.
+``table`` writes the mean over seeds to results/authorization.md and into the README. The data is
+looked for in FREEHOLD_DATA or ../shared/data beside the checkout.
 """
 
 from __future__ import annotations
@@ -117,10 +117,14 @@ def run(args: argparse.Namespace) -> None:
         path.write_text(json.dumps(result, indent=1) + "\n")
         source, target = result["evaluation"]["domains"]
         print(
-            f"{method:10} {pair:28} seed {seed}: source {source['before']['value']:.2%} drop {100 * source['drop']:+.2f}, "
-            f"target {target['before']['value']:.1%} -> {target['after']['value']:.1%}, {result['seconds']:.0f} s",
+            f"{method:13} {pair:28} seed {seed}: source {_change(source)}, target {_change(target)}, "
+            f"{result['seconds']:.0f} s",
             flush=True,
         )
+
+
+def _change(domain: dict[str, Any]) -> str:
+    return f"{domain['before']['value']:.2%} -> {domain['after']['value']:.2%}"
 
 
 def table(args: argparse.Namespace) -> None:
@@ -128,10 +132,9 @@ def table(args: argparse.Namespace) -> None:
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
         found.setdefault((result["pair"], result["method"]), []).append(result)
-    lines = [
-        "| pair | method | seeds | source before | source drop, points | target before | target after, % | ST-D | kept | s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ["pair", "method", "seeds", "source before, %", "source drop, points"]
+    columns += ["target before, %", "target after, %", "ST-D", "kept", "s"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for pair in (*DIGITS, CIFAR):
         for method in METHODS:
             results = found.get((pair, method), [])
@@ -155,11 +158,11 @@ def _row(pair: str, method: str, results: list[dict[str, Any]]) -> str:
     after = [100 * t["after"]["value"] for t in targets]
     ratio = mean_interval([float(r["evaluation"]["st_d"]["value"]) for r in results])[0]
     kept = results[0]["kept"] and f"{mean_interval([r['kept'] for r in results])[0]:.3f}"
-    return (
-        f"| {pair.replace(':', ' → ')} | {method} | {len(results)} | {100 * sources[0]['before']['value']:.1f} "
-        f"| {_spread(drops)} | {100 * targets[0]['before']['value']:.1f} | {_spread(after)} | {ratio:.4f} "
-        f"| {kept or '–'} | {mean_interval([r['seconds'] for r in results])[0]:.0f} |"
-    )
+    cells = [pair.replace(":", " → "), method, str(len(results))]
+    cells += [f"{100 * sources[0]['before']['value']:.1f}", _spread(drops)]
+    cells += [f"{100 * targets[0]['before']['value']:.1f}", _spread(after), f"{ratio:.4f}", kept or "–"]
+    cells += [f"{mean_interval([r['seconds'] for r in results])[0]:.0f}"]
+    return "| " + " | ".join(cells) + " |"
 
 
 def _spread(values: list[float]) -> str:
@@ -168,7 +171,9 @@ def _spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True)
     runner = commands.add_parser("run")
     runner.set_defaults(function=run)
@@ -176,7 +181,9 @@ def main() -> None:
     runner.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     runner.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     runner.add_argument("--precision", default="bf16")
-    runner.add_argument("--share", default="0/1", help="i/n: every n-th cell from the i-th, for several processes")
+    runner.add_argument(
+        "--share", default="0/1", help="i/n: every n-th cell from the i-th, for several processes"
+    )
     commands.add_parser("table").set_defaults(function=table)
     if not DATA.is_dir():
         sys.exit(f"no data at {DATA}: set FREEHOLD_DATA")

@@ -45,7 +45,17 @@ class Stepper(threading.Thread):
         self.trainer.fit = self._serve  # type: ignore[method-assign]
 
     def _serve(self, model: Any, objective: Any, streams: Any, loop: Any, **options: Any) -> Any:
-        fit = Fit(self.trainer, model, objective, streams, loop, options["name"], options.get("mode", "train"), None, options.get("build"))
+        fit = Fit(
+            self.trainer,
+            model,
+            objective,
+            streams,
+            loop,
+            options["name"],
+            options.get("mode", "train"),
+            None,
+            options.get("build"),
+        )
         fit.set_mode()
         while self.asked.get():
             began = time.perf_counter()
@@ -73,7 +83,9 @@ def steps(pairs: int) -> dict[str, Any]:
 
     def plain(trainer: Trainer) -> None:
         streams = {"train": trainer.batches(source.train, given.input, IMAGES, "train")}
-        trainer.fit(model_copy(), cross_entropy, streams, Loop(steps=10**6, lr=1e-4, optimizer="adam"), name="plain")
+        trainer.fit(
+            model_copy(), cross_entropy, streams, Loop(steps=10**6, lr=1e-4, optimizer="adam"), name="plain"
+        )
 
     def model_copy() -> torch.nn.Module:
         fresh = fh.load_model("convnet", 10)
@@ -99,7 +111,9 @@ def steps(pairs: int) -> dict[str, Any]:
     base = times.pop("plain")
     bars = {"map": 1.05, "ntl": 1.15, "cuti": 1.15}
     return {
-        f"{name} step / plain step": _bar(statistics.median(t / p for t, p in zip(series, base, strict=True)), bars[name])
+        f"{name} step / plain step": _bar(
+            statistics.median(t / p for t, p in zip(series, base, strict=True)), bars[name]
+        )
         for name, series in times.items()
     } | {"plain images a second": {"value": round(2 * IMAGES / statistics.median(base))}}
 
@@ -110,12 +124,16 @@ def expanded_mmd(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     distance = (stacked[None] - stacked[:, None]).square().sum(2)
     bandwidth = distance.detach().sum() / (n * n - n) / 4
     kernel = sum(torch.exp(-distance / (bandwidth * 2**i)) for i in range(5))
-    return (kernel[:batch, :batch] + kernel[batch:, batch:] - kernel[:batch, batch:] - kernel[batch:, :batch]).mean()
+    return (
+        kernel[:batch, :batch] + kernel[batch:, batch:] - kernel[:batch, batch:] - kernel[batch:, :batch]
+    ).mean()
 
 
 def mmd_against_expansion(pairs: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
-    source, target = (torch.randn(2, 32, 16_384, generator=generator) + torch.tensor([0.0, 0.1])[:, None, None]).unbind()
+    source, target = (
+        torch.randn(2, 32, 16_384, generator=generator) + torch.tensor([0.0, 0.1])[:, None, None]
+    ).unbind()
     source.requires_grad_()
 
     def timed(function: Callable[..., torch.Tensor]) -> tuple[float, torch.Tensor, torch.Tensor]:
@@ -140,7 +158,9 @@ def mmd_against_expansion(pairs: int) -> dict[str, Any]:
 
 
 def _peak_of(name: str) -> int:
-    done = subprocess.run([sys.executable, __file__, "--peak", name], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, __file__, "--peak", name], capture_output=True, text=True, check=True
+    )
     return int(done.stdout)
 
 
@@ -160,7 +180,16 @@ def data_path(pairs: int) -> dict[str, Any]:
     trainer = Trainer(run)
     augment = Augment(shift=2)
     stream = trainer.batches(given.authorized.train, given.input, IMAGES, "train", augment=augment)
-    fit = Fit(trainer, fh.load_model("convnet", 10), cross_entropy, {"train": stream}, Loop(steps=10**6, lr=1e-4), "p", "train", None)
+    fit = Fit(
+        trainer,
+        fh.load_model("convnet", 10),
+        cross_entropy,
+        {"train": stream},
+        Loop(steps=10**6, lr=1e-4),
+        "p",
+        "train",
+        None,
+    )
     fit.set_mode()
     shares = []
     for step in range(pairs):
@@ -208,7 +237,16 @@ def threads() -> dict[str, Any]:
     given, run = digits(), fh.Run(precision="bf16", device="cpu", progress=False)
     trainer = Trainer(run)
     stream = trainer.batches(given.authorized.train, given.input, 64, "train")
-    fit = Fit(trainer, fh.load_model("convnet", 10), cross_entropy, {"train": stream}, Loop(steps=10**6, lr=1e-4), "p", "train", None)
+    fit = Fit(
+        trainer,
+        fh.load_model("convnet", 10),
+        cross_entropy,
+        {"train": stream},
+        Loop(steps=10**6, lr=1e-4),
+        "p",
+        "train",
+        None,
+    )
     fit.set_mode()
     before = torch.get_num_threads()
     batch = stream.batch(0)
@@ -258,11 +296,18 @@ def start_up(runs: int) -> dict[str, Any]:
 
 def _bar(value: float, bar: float, *, at_least: bool = False) -> dict[str, Any]:
     rounded = float(f"{value:.4g}")
-    return {"value": rounded, "bar": bar, "at_least": at_least, "holds": value >= bar if at_least else value <= bar}
+    return {
+        "value": rounded,
+        "bar": bar,
+        "at_least": at_least,
+        "holds": value >= bar if at_least else value <= bar,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer repeats, nothing written")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -287,7 +332,12 @@ def main() -> None:
             bar = f"{'>=' if figure['at_least'] else '<='} {figure['bar']:g}" if "bar" in figure else ""
             verdict = {True: "holds", False: "MISSED"}.get(figure.get("holds"), "")
             print(f"{name:38} {figure['value']!s:>12}  {bar:9} {verdict}", flush=True)
-    machine = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine(), "cores": usable_cores()}
+    machine = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "cores": usable_cores(),
+    }
     if not args.quick:
         RESULTS.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n")
     sys.exit(any(figure.get("holds") is False for figure in figures.values()))

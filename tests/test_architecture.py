@@ -55,12 +55,20 @@ def test_imports_never_run_upwards(path: Path):
 
 def test_only_the_trainer_knows_accelerate():
     knowing = {p.name for p in FILES if "accelerate" in p.read_text() and "import" in p.read_text()}
-    importing = {p for p in FILES if any(line.startswith(("from accelerate", "import accelerate")) for line in p.read_text().splitlines())}
+    importing = {
+        p
+        for p in FILES
+        if any(
+            line.startswith(("from accelerate", "import accelerate")) for line in p.read_text().splitlines()
+        )
+    }
     assert {p.name for p in importing} == {"trainer.py"} <= knowing
 
 
 def test_only_statistics_knows_scipy():
-    assert {p.name for p in FILES if "from scipy" in p.read_text() or "import scipy" in p.read_text()} == {"statistics.py"}
+    assert {p.name for p in FILES if "from scipy" in p.read_text() or "import scipy" in p.read_text()} == {
+        "statistics.py"
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -72,8 +80,14 @@ def test_no_global_seed_no_hard_wired_device(path: Path):
 
 
 def test_import_is_light():
-    code = "import sys, freehold; print(sorted({'torch', 'numpy', 'scipy', 'matplotlib', 'typer'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    heavy = "{'torch', 'numpy', 'scipy', 'matplotlib', 'typer'}"
+    code = f"import sys, freehold; print(sorted({heavy} & set(sys.modules)))"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_public_names_are_few_and_real():

@@ -46,7 +46,9 @@ def test_paired_difference_contains_the_estimate(counts):
 
 def test_paired_difference_covers_at_the_stated_rate():
     rng = stats.multinomial(200, [0.08, 0.03, 0.89], seed=7)
-    hits = sum(low <= 0.05 <= high for b, c, _ in rng.rvs(400) for low, high in [paired_difference(b, c, 200)])
+    hits = sum(
+        low <= 0.05 <= high for b, c, _ in rng.rvs(400) for low, high in [paired_difference(b, c, 200)]
+    )
     assert hits / 400 >= 0.95
 
 

@@ -85,12 +85,20 @@ class Protection(Plugin):
         """Every reason why this cannot run, found without training; empty if it can."""
         found = []
         if self.needs_authorized and domains.authorized is None:
-            found.append(Problem(where="authorized", what="this method learns from authorized images", fix="give a domain"))
+            found.append(
+                Problem(
+                    where="authorized", what="this method learns from authorized images", fix="give a domain"
+                )
+            )
         if self.needs_unauthorized and not domains.unauthorized:
             found.append(Problem(where="unauthorized", what="no domain to close", fix="give at least one"))
         bad = [n for n, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]
         if bad:
-            found.append(Problem(where=bad[0], what="the model holds NaN or infinity", fix="repair or retrain the model"))
+            found.append(
+                Problem(
+                    where=bad[0], what="the model holds NaN or infinity", fix="repair or retrain the model"
+                )
+            )
         found += _dry_run(model, domains)
         return found or list(self._problems(unwrap(model), domains))
 
@@ -122,7 +130,7 @@ class Protection(Plugin):
         began = time.monotonic()
         outcome = self._protect(subject.to(trainer.device), domains, trainer)
         seconds = time.monotonic() - began
-        shipped = outcome.model.eval().to("cpu", memory_format=torch.contiguous_format)
+        shipped = outcome.model.eval().to("cpu").to(memory_format=torch.contiguous_format)
         shipped.requires_grad_(True)
         record = {
             "method": self.name,

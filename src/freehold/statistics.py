@@ -27,7 +27,9 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
         DataError: counts or confidence out of range.
     """
     if not 0 <= successes <= trials or trials < 1:
-        raise DataError(f"{successes} successes in {trials} trials", where="clopper_pearson", fix="need 0 <= k <= n")
+        raise DataError(
+            f"{successes} successes in {trials} trials", where="clopper_pearson", fix="need 0 <= k <= n"
+        )
     if not 0 < confidence < 1:
         raise DataError(f"confidence {confidence} is not in (0, 1)", where="clopper_pearson")
     from scipy.special import betaincinv

@@ -66,7 +66,10 @@ def test_a_pattern_that_matches_nothing_is_a_problem(domains):
 
 def test_score_optimiser_is_adam_without_floor():
     generator = torch.Generator().manual_seed(0)
-    mine = [torch.nn.Parameter(torch.randn(5, 3, generator=generator)), torch.nn.Parameter(torch.randn(7, generator=generator))]
+    mine = [
+        torch.nn.Parameter(torch.randn(5, 3, generator=generator)),
+        torch.nn.Parameter(torch.randn(7, generator=generator)),
+    ]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in mine]
     optimisers = ScoreAdam(mine, 1e-2, floor=0.0, bounds=(-99, 99)), torch.optim.Adam(theirs, 1e-2)
     for _ in range(6):

@@ -18,7 +18,10 @@ def batch(seed: int = 0):
 
 def divergences(logits, labels, divisor):
     onehot = F.one_hot(labels, 10).float()
-    return [float(F.kl_div(z.log_softmax(1), y, reduction="sum")) / divisor for z, y in zip(logits, onehot, strict=True)]
+    return [
+        float(F.kl_div(z.log_softmax(1), y, reduction="sum")) / divisor
+        for z, y in zip(logits, onehot, strict=True)
+    ]
 
 
 def test_paper_form_on_a_fixed_batch():

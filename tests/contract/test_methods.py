@@ -17,10 +17,11 @@ from freehold.models.checkpoint import Recipe, load_checkpoint, state_hash
 from freehold.models.zoo import ModelSpec, load_model
 
 
-
 def traces(model: nn.Module) -> list[str]:
     """Hooks and parametrizations that somebody left behind."""
-    found = [n for n, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks]
+    found = [
+        n for n, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks
+    ]
     return found + [n for n, m in model.named_modules() if parametrize.is_parametrized(m)]
 
 
@@ -102,7 +103,9 @@ def test_the_result_is_a_plain_model_that_loads_into_the_bare_architecture(metho
     assert list(protected.model.state_dict()) == list(model.state_dict())
     assert [type(m) for m in protected.model.modules()] == [type(m) for m in model.modules()]
     recipe = Recipe(
-        model=ModelSpec(uri="convnet", num_classes=10), input=domains.input, classes=domains.authorized.classes
+        model=ModelSpec(uri="convnet", num_classes=10),
+        input=domains.input,
+        classes=domains.authorized.classes,
     )
     protected.save(tmp_path, recipe)
     loaded, read = load_checkpoint(tmp_path)
@@ -113,7 +116,9 @@ def test_the_result_is_a_plain_model_that_loads_into_the_bare_architecture(metho
 
 
 def test_same_seed_same_hash_other_seed_other_hash(method, domains):
-    hashes = [small(method).protect(Small(), domains, run=quiet(seed=s)).record["shipped_hash"] for s in (5, 5, 6)]
+    hashes = [
+        small(method).protect(Small(), domains, run=quiet(seed=s)).record["shipped_hash"] for s in (5, 5, 6)
+    ]
     if method.name == "map":  # few steps move no score across the threshold
         assert hashes[0] == hashes[1]
     else:

@@ -25,7 +25,12 @@ class Mean(nn.Module):
 
 
 def split(n=20):
-    images = (torch.arange(n)[:, None, None, None] * 255 // (n - 1)).to(torch.uint8).expand(-1, 1, 8, 8).contiguous()
+    images = (
+        (torch.arange(n)[:, None, None, None] * 255 // (n - 1))
+        .to(torch.uint8)
+        .expand(-1, 1, 8, 8)
+        .contiguous()
+    )
     return Split(images, (torch.arange(n) >= n // 2).long())
 
 

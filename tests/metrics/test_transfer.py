@@ -62,13 +62,20 @@ def test_a_tiny_target_drop_is_flagged_unstable():
     assert "unstable" in source_target_drop((0.9, 0.8), [(0.8, 0.7999)]).flags[0]
 
 
-@pytest.mark.parametrize("pairs", [((0.0, 0.0), [(0.5, 0.1)]), ((0.9, 0.9), []), ((0.9, 1.2), [(0.5, 0.1)]), ((0.9, 0.9), [(math.nan, 0)])])
+@pytest.mark.parametrize(
+    "pairs",
+    [((0.0, 0.0), [(0.5, 0.1)]), ((0.9, 0.9), []), ((0.9, 1.2), [(0.5, 0.1)]), ((0.9, 0.9), [(math.nan, 0)])],
+)
 def test_what_has_no_ratio_is_refused(pairs):
     with pytest.raises(DataError):
         source_target_drop(*pairs)
 
 
-@given(st.floats(0.01, 1), st.floats(0, 1), st.lists(st.tuples(st.floats(0.01, 1), st.floats(0, 1)), min_size=1, max_size=4))
+@given(
+    st.floats(0.01, 1),
+    st.floats(0, 1),
+    st.lists(st.tuples(st.floats(0.01, 1), st.floats(0, 1)), min_size=1, max_size=4),
+)
 def test_st_d_is_good_only_when_the_target_dropped(before, after, targets):
     st_d = source_target_drop((before, after), targets)
     dropped = sum((b - a) / b for b, a in targets) / len(targets) > 0
@@ -88,7 +95,9 @@ def test_evaluation_survives_json_and_prints():
 
 
 def test_domains_of_one_role_only_have_no_ratio():
-    evaluation = summarise(Domains(None, [DOMAINS.unauthorized[0]]), {"there": (LABELS, answers(LABELS, 100))})
+    evaluation = summarise(
+        Domains(None, [DOMAINS.unauthorized[0]]), {"there": (LABELS, answers(LABELS, 100))}
+    )
     assert evaluation.st_d is None and evaluation.source_drop is None and evaluation.target_drop == 0.75
 
 

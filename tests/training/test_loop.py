@@ -29,7 +29,12 @@ def split(n: int = 40) -> Split:
 def network(norm: bool = True) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4) if norm else nn.GroupNorm(2, 4), nn.ReLU(), nn.Dropout(0.1 * norm)]
+        layers = [
+            nn.Conv2d(1, 4, 3),
+            nn.BatchNorm2d(4) if norm else nn.GroupNorm(2, 4),
+            nn.ReLU(),
+            nn.Dropout(0.1 * norm),
+        ]
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
 
 
@@ -220,7 +225,11 @@ def test_two_processes_equal_one(tmp_path):
     results = []
     for command in ([sys.executable], launch):
         done = subprocess.run(
-            [*command, str(script), str(Path(__file__).parent)], capture_output=True, text=True, env=environment, timeout=120
+            [*command, str(script), str(Path(__file__).parent)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr[-2000:]
         line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))

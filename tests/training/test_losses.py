@@ -21,7 +21,9 @@ def expanded_mmd(source, target):
     return (ss + tt - st - ts).mean()
 
 
-@pytest.mark.parametrize(("batch", "width", "offset"), [(4, 7, 0.0), (16, 300, 1.0), (32, 16_384, 0.1), (8, 50, 100.0)])
+@pytest.mark.parametrize(
+    ("batch", "width", "offset"), [(4, 7, 0.0), (16, 300, 1.0), (32, 16_384, 0.1), (8, 50, 100.0)]
+)
 def test_gram_form_equals_expansion_in_value_and_gradient(batch, width, offset):
     generator = torch.Generator().manual_seed(batch)
     source = torch.randn(batch, width, generator=generator) + offset
@@ -84,5 +86,7 @@ def test_distillation_is_zero_at_the_teacher_and_equals_its_definition():
     generator = torch.Generator().manual_seed(2)
     student, teacher = torch.randn(2, 5, 7, generator=generator)
     p, q = teacher.softmax(1), student.softmax(1)
-    assert float(distillation(student, teacher)) == pytest.approx(float((p * (p / q).log()).sum(1).mean()), rel=1e-5)
+    assert float(distillation(student, teacher)) == pytest.approx(
+        float((p * (p / q).log()).sum(1).mean()), rel=1e-5
+    )
     assert float(distillation(teacher, teacher)) == pytest.approx(0, abs=1e-6)

@@ -49,7 +49,9 @@ def isolate(features: Tensor, generator: torch.Generator) -> Tensor:
     # The unbiased variance of a single position is undefined; such a map has no spread.
     variance = flat.var(1) if flat.shape[1] > 1 else torch.zeros_like(mean)
     bound = channels**-0.5  # torch's default initialisation of a convolution
-    weights = torch.empty(2, channels, channels).uniform_(-bound, bound, generator=generator).to(features.device)
+    weights = (
+        torch.empty(2, channels, channels).uniform_(-bound, bound, generator=generator).to(features.device)
+    )
     scale = F.linear((variance + EPSILON).sqrt(), weights[0]).sigmoid()
     shift = F.linear(mean, weights[1]).sigmoid()
     shape = (len(mean), 1, channels) if tokens else (len(mean), channels, 1, 1)
@@ -64,9 +66,10 @@ class CUTI(Protection):
     kind = "authorization"
     card: ClassVar[Card] = Card(
         title="CUTI-Domain, target-specified",
-        paper="Model Barrier: A Compact Un-Transferable Isolation Domain for Model Intellectual Property Protection",
+        paper="Model Barrier: A Compact Un-Transferable Isolation Domain for Model Intellectual Property "
+        "Protection",
         venue="CVPR 2023",
-        goal="Retrain a model so that it loses a known target domain and everything between it and the source.",
+        goal="Retrain a model so that it loses a known target domain and all between it and the source.",
         changed=(
             "starts from the trained model that is handed in; the reference starts from ImageNet weights",
             "the kept state is the best on validation images; the reference code keeps the last",
@@ -80,7 +83,7 @@ class CUTI(Protection):
         ),
         needs=("labelled source and target images", "the same classes in both", "a trunk with stages"),
         breaks=(
-            "TransNTL (CVPR 2024): fine-tuning on a tenth of the source data with perturbed inputs restores the target",
+            "TransNTL (CVPR 2024): fine-tuning on a tenth of the source data with perturbed inputs",
             "JailNTL (CVPR 2025): disguising target images as source images, with black-box access only",
             "fine-tuning on labelled target images",
         ),
@@ -88,10 +91,16 @@ class CUTI(Protection):
 
     alpha: float = Field(0.1, gt=0, le=10, description="weight of the target loss (paper: 0.1)")
     beta: float = Field(1.0, gt=0, le=100, description="clip of the weighted target loss (paper: 1)")
-    lr: float = Field(5e-4, gt=0, le=1, description="Adam learning rate (paper: 1e-4 with 0.999 decay a step)")
-    steps: int = Field(1000, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"})
+    lr: float = Field(
+        5e-4, gt=0, le=1, description="Adam learning rate (paper: 1e-4 with 0.999 decay a step)"
+    )
+    steps: int = Field(
+        1000, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"}
+    )
     batch_size: int = Field(32, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
-    shift: int = Field(2, ge=0, le=64, description="random translation of both batches", json_schema_extra={"unit": "pixels"})
+    shift: int = Field(
+        2, ge=0, le=64, description="random translation of both batches", json_schema_extra={"unit": "pixels"}
+    )
 
     def _problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
         try:
@@ -110,13 +119,23 @@ class CUTI(Protection):
                 source, target = joint_logits(forward, batches)
             kept = label_divergence(source, batches["source"].labels, "mean")
             lost = label_divergence(target, batches["target"].labels, "mean")
-            return {"loss": kept - (self.alpha * lost).clamp_max(self.beta), "source loss": kept, "target loss": lost}
+            return {
+                "loss": kept - (self.alpha * lost).clamp_max(self.beta),
+                "source loss": kept,
+                "target loss": lost,
+            }
 
         history = trainer.fit(
             model,
             objective,
             streams(domains, trainer, self.batch_size, shift=self.shift),
-            Loop(steps=self.steps, lr=self.lr, schedule="cosine", final=0.02, evaluate_every=max(1, self.steps // 10)),
+            Loop(
+                steps=self.steps,
+                lr=self.lr,
+                schedule="cosine",
+                final=0.02,
+                evaluate_every=max(1, self.steps // 10),
+            ),
             name=self.name,
             validate=selection(model, domains, trainer, tolerance=0.0, price=1.0),
         )

@@ -18,7 +18,7 @@ VALIDATION_IMAGES = 1000  # a domain; enough to tell half a point at 97 %, and a
 
 def authorized(domains: Domains) -> Domain:
     """The authorized domain, which ``problems()`` made sure of."""
-    assert domains.authorized is not None  # noqa: S101
+    assert domains.authorized is not None
     return domains.authorized
 
 

@@ -40,12 +40,11 @@ class ScoreAdam(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update from the gradients at hand; parameters without one are left alone."""
         for group in self.param_groups:
-            moving = [p for p in group["params"] if p.grad is not None]
+            moving: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             if moving:
-                self._update(moving, group)
+                self._update(moving, [p.grad for p in moving if p.grad is not None], group)
 
-    def _update(self, moving: list[nn.Parameter], group: dict[str, Any]) -> None:
-        gradients = [p.grad for p in moving]
+    def _update(self, moving: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         first, second = (self._moments(moving, name) for name in ("mean", "square"))
         step = group["step"] = group.get("step", 0) + 1
         beta1, beta2 = group["betas"]
@@ -63,7 +62,7 @@ class ScoreAdam(torch.optim.Optimizer):
         torch._foreach_clamp_min_(moving, group["bounds"][0])
         torch._foreach_clamp_max_(moving, group["bounds"][1])
 
-    def _moments(self, moving: list[nn.Parameter], name: str) -> list[Tensor]:
+    def _moments(self, moving: list[Tensor], name: str) -> list[Tensor]:
         for p in moving:
             if name not in self.state[p]:
                 self.state[p][name] = torch.zeros_like(p)

@@ -11,8 +11,8 @@ from freehold.cli.common import Debug, Json, print_measured, working
 
 # In this direction the unprotected model reads the other domain well, so there is something to close.
 DATA: dict[str, Any] = {"authorized": "digits-m", "unauthorized": ["digits"]}
-TRAIN: dict[str, Any] = {"epochs": 8, "precision": "bf16"}
-METHOD: dict[str, Any] = {"name": "map", "steps": 200}
+TRAIN: dict[str, Any] = {"epochs": 7, "precision": "bf16"}
+METHOD: dict[str, Any] = {"name": "map", "steps": 400, "batch_size": 64, "lr": 4e-4, "target_weight": 1.0}
 QUICK: dict[str, Any] = {"data": {"limit": 60}, "train": {"epochs": None, "steps": 3}, "method": {"steps": 2}}
 
 

@@ -76,7 +76,9 @@ def apply(
             finite &= logits.isfinite().all()
             kept.append(keep(logits))
     if not finite:
-        raise ModelError("the model answers NaN or infinity", where="model", fix="check its weights and input range")
+        raise ModelError(
+            "the model answers NaN or infinity", where="model", fix="check its weights and input range"
+        )
     return torch.cat(kept)
 
 

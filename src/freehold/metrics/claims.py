@@ -53,7 +53,9 @@ class Claims(Settings):
 def _judge(text: str, measured: float, interval: Interval, bar: float) -> ClaimResult:
     if interval.high <= bar:
         return ClaimResult(text, measured, interval, Verdict.HOLDS)
-    return ClaimResult(text, measured, interval, Verdict.BROKEN if interval.low > bar else Verdict.INCONCLUSIVE)
+    return ClaimResult(
+        text, measured, interval, Verdict.BROKEN if interval.low > bar else Verdict.INCONCLUSIVE
+    )
 
 
 def worst(results: list[ClaimResult]) -> Verdict:

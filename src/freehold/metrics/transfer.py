@@ -131,7 +131,9 @@ def source_target_drop(source: tuple[float, float], targets: list[tuple[float, f
     """
     for before, after in [source, *targets]:
         if not (0 < before <= 1 and 0 <= after <= 1):
-            raise DataError(f"accuracies {before} -> {after}", where="ST-D", fix="need 0 < before <= 1, 0 <= after <= 1")
+            raise DataError(
+                f"accuracies {before} -> {after}", where="ST-D", fix="need 0 < before <= 1, 0 <= after <= 1"
+            )
     if not targets:
         raise DataError("no unauthorized domain", where="ST-D")
     numerator = (source[0] - source[1]) / source[0]

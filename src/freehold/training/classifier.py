@@ -64,7 +64,13 @@ def cross_entropy(forward: nn.Module, batches: Mapping[str, Batch], step: int) -
 
 
 def train_classifier(
-    model: nn.Module, domain: Domain, spec: InputSpec, settings: Supervised, trainer: Trainer, *, name: str = "train"
+    model: nn.Module,
+    domain: Domain,
+    spec: InputSpec,
+    settings: Supervised,
+    trainer: Trainer,
+    *,
+    name: str = "train",
 ) -> History:
     """Train ``model`` in place on ``domain.train``; the state best on ``domain.val`` is kept.
 
@@ -78,4 +84,6 @@ def train_classifier(
         accuracy = share_correct(model, domain.val, spec, precision=trainer.run.precision)
         return Validation(accuracy, {"accuracy": accuracy})
 
-    return trainer.fit(model, cross_entropy, streams, settings.loop(len(domain.train)), name=name, validate=validate)
+    return trainer.fit(
+        model, cross_entropy, streams, settings.loop(len(domain.train)), name=name, validate=validate
+    )

@@ -68,7 +68,9 @@ class Fit:
         if run.channels_last:
             model.to(memory_format=torch.channels_last)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.forward, self.optimizer = self.accelerator.prepare(_Shell(model), (build or loop.build)(self.parameters))
+        self.forward, self.optimizer = self.accelerator.prepare(
+            _Shell(model), (build or loop.build)(self.parameters)
+        )
         self.state = trained_state(model)
         self.guard = Guard(self.state)
         self.file = StateFile(run.directory and run.directory / f"{name}.state", key)
@@ -182,7 +184,11 @@ class Fit:
             return torch.get_num_threads()
         if run.threads != "auto":
             torch.set_num_threads(run.threads)
-        elif trainer.threads is None and self.accelerator.num_processes == 1 and "OMP_NUM_THREADS" not in os.environ:
+        elif (
+            trainer.threads is None
+            and self.accelerator.num_processes == 1
+            and "OMP_NUM_THREADS" not in os.environ
+        ):
             saved = copy_state(self.state)
             batches = {name: stream.batch(0) for name, stream in self.streams.items()}
 

@@ -33,7 +33,9 @@ def mmd(source: Tensor, target: Tensor) -> Tensor:
         distance = (squares[:, None] + squares[None, :] - 2 * (stacked @ stacked.T)).clamp_min(0)
         bandwidth = distance.detach().sum() / (4 * batch * batch - 2 * batch) / 2 ** (KERNELS // 2)
         # exp(-d / (w 2^i)) is the square of exp(-d / (w 2^(i+1))): one exponential serves all kernels.
-        kernel = torch.exp(-distance / (bandwidth.clamp_min(torch.finfo(torch.float32).tiny) * 2 ** (KERNELS - 1)))
+        kernel = torch.exp(
+            -distance / (bandwidth.clamp_min(torch.finfo(torch.float32).tiny) * 2 ** (KERNELS - 1))
+        )
         total = kernel
         for _ in range(KERNELS - 1):
             kernel = kernel.square()
@@ -70,5 +72,8 @@ def bounded_divergence(logits: Tensor, labels: Tensor, bound: float) -> Tensor:
 def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
     """KL divergence from teacher to student, mean over the batch, in nats; both ``(B, K)`` logits."""
     return F.kl_div(
-        F.log_softmax(logits.float(), 1), F.log_softmax(teacher.float(), 1), reduction="batchmean", log_target=True
+        F.log_softmax(logits.float(), 1),
+        F.log_softmax(teacher.float(), 1),
+        reduction="batchmean",
+        log_target=True,
     )

@@ -13,12 +13,20 @@ from freehold.settings import Settings
 class Execution(Settings):
     """The machine side of a run. None of it changes what is computed beyond rounding."""
 
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="mixed precision of the forward pass")
+    device: str = Field(
+        "auto", description="auto, cpu, cuda, cuda:1, mps", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="mixed precision of the forward pass"
+    )
     channels_last: bool = Field(True, description="memory layout of images and convolutions")
     compile: bool = Field(False, description="torch.compile the training forward pass")
-    threads: Literal["auto"] | PositiveInt = Field("auto", description="CPU threads; auto times a few real steps")
-    checkpoint_seconds: float = Field(20.0, ge=0, description="time between resumable states", json_schema_extra={"unit": "s"})
+    threads: Literal["auto"] | PositiveInt = Field(
+        "auto", description="CPU threads; auto times a few real steps"
+    )
+    checkpoint_seconds: float = Field(
+        20.0, ge=0, description="time between resumable states", json_schema_extra={"unit": "s"}
+    )
     trackers: tuple[str, ...] = Field((), description="accelerate trackers, e.g. tensorboard")
 
 

@@ -39,6 +39,8 @@ class Loop(Settings):
     def build(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser over ``parameters``."""
         if self.optimizer == "sgd":
-            return torch.optim.SGD(parameters, self.lr, momentum=0.9, weight_decay=self.weight_decay, fused=True)
+            return torch.optim.SGD(
+                parameters, self.lr, momentum=0.9, weight_decay=self.weight_decay, fused=True
+            )
         kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
         return kind(parameters, self.lr, weight_decay=self.weight_decay, fused=True)

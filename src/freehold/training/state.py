@@ -56,8 +56,8 @@ class Guard:
         """Take note of the loss of ``step`` without waiting for it."""
         self._finite, self._step = torch.isfinite(loss.detach()).to("cpu", non_blocking=True), step
         if loss.is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record()  # type: ignore[no-untyped-call]
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
 
     def check(self) -> None:
         """Raise if the watched loss was not finite, after restoring the state before its step.
@@ -103,11 +103,15 @@ class StateFile:
             return None
         data = self.path.read_bytes()
         if len(data) <= 32 or hashlib.sha256(data[32:]).digest() != data[:32]:
-            raise ArtifactError("the resumable state was altered or cut off", where=str(self.path), fix="delete it")
+            raise ArtifactError(
+                "the resumable state was altered or cut off", where=str(self.path), fix="delete it"
+            )
         state: dict[str, Any] = torch.load(io.BytesIO(data[32:]), map_location="cpu", weights_only=True)
         if state["key"] != self.key:
             raise OutputError(
-                "the resumable state belongs to another configuration", where=str(self.path), fix="use another folder"
+                "the resumable state belongs to another configuration",
+                where=str(self.path),
+                fix="use another folder",
             )
         return state
 
