@@ -108,16 +108,15 @@ def test_the_protected_run_holds_no_original_weights(source, bound):
 
 
 def test_what_is_reported_is_what_the_shipped_model_does(source, bound):
-    domains = Domains(*[load_domain(name, image_size=16, limit=40) for name in ("digits-m", "digits")][:1],
-                      [load_domain("digits", image_size=16, limit=40)],
-                      load_checkpoint(bound)[1].input)  # fmt: skip
-    again = measure(load_checkpoint(source)[0], load_checkpoint(bound)[0], domains)
+    here, there = (load_domain(uri, image_size=16, limit=40) for uri in ("digits-m", "digits"))
+    shipped, recipe = load_checkpoint(bound)
+    again = measure(load_checkpoint(source)[0], shipped, Domains(here, [there], recipe.input))
     metrics = json.loads((bound / "metrics.json").read_text())
     assert metrics["evaluation"] == json.loads(json.dumps(again.to_json()))
+    assert len(metrics["summary"]) == 3
     page = (bound / "page.html").read_text()
     for sentence in metrics["summary"]:
-        assert sentence in page or sentence.split(":")[0] in page
-    assert len(metrics["summary"]) == 3
+        assert sentence in page
 
 
 def test_a_finished_protection_is_reported_with_the_claims_of_today(source, bound):

@@ -11,15 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from freehold.authorization.pairing import joint_logits, selection, streams
+from freehold.authorization.pairing import Retraining, joint_logits
 from freehold.data.batches import Batch
 from freehold.data.domain import Domains
 from freehold.errors import ModelError
 from freehold.models.stages import channels_at_end, stages
 from freehold.plugin import Card, Problem
-from freehold.protection import Outcome, Protection
+from freehold.protection import Outcome
 from freehold.seeds import derive
-from freehold.training import Loop, Trainer
+from freehold.training import Trainer
 from freehold.training.losses import label_divergence
 
 EPSILON = 1e-5
@@ -59,7 +59,7 @@ def isolate(features: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([source, styled])
 
 
-class CUTI(Protection):
+class CUTI(Retraining):
     """Retrains the network against the target and, every other step, the target in source style."""
 
     name = "cuti"
@@ -91,16 +91,6 @@ class CUTI(Protection):
 
     alpha: float = Field(0.1, gt=0, le=10, description="weight of the target loss (paper: 0.1)")
     beta: float = Field(1.0, gt=0, le=100, description="clip of the weighted target loss (paper: 1)")
-    lr: float = Field(
-        5e-4, gt=0, le=1, description="Adam learning rate (paper: 1e-4 with 0.999 decay a step)"
-    )
-    steps: int = Field(
-        1000, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"}
-    )
-    batch_size: int = Field(32, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
-    shift: int = Field(
-        2, ge=0, le=64, description="random translation of both batches", json_schema_extra={"unit": "pixels"}
-    )
 
     def _problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
         try:
@@ -125,20 +115,7 @@ class CUTI(Protection):
                 "target loss": lost,
             }
 
-        history = trainer.fit(
-            model,
-            objective,
-            streams(domains, trainer, self.batch_size, shift=self.shift),
-            Loop(
-                steps=self.steps,
-                lr=self.lr,
-                schedule="cosine",
-                final=0.02,
-                evaluate_every=max(1, self.steps // 10),
-            ),
-            name=self.name,
-            validate=selection(model, domains, trainer, tolerance=0.0, price=1.0),
-        )
+        history = self._retrain(model, objective, domains, trainer)
         return Outcome(model, {self.name: history})
 
 

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from freehold.authorization.pairing import joint_logits, selection, streams
+from freehold.authorization.pairing import Retraining, joint_logits
 from freehold.data.batches import Batch
 from freehold.data.domain import Domains
 from freehold.models.anatomy import Tap, find_head
 from freehold.plugin import Card
-from freehold.protection import Outcome, Protection
-from freehold.training import Loop, Trainer
+from freehold.protection import Outcome
+from freehold.training import Trainer
 from freehold.training.losses import label_divergence, mmd
 
 
@@ -40,7 +40,7 @@ def ntl_loss(
     return source - (alpha * target).clamp_max(beta) * far
 
 
-class NTL(Protection):
+class NTL(Retraining):
     """Retrains the whole network so that source and target features part and target labels are lost."""
 
     name = "ntl"
@@ -84,16 +84,6 @@ class NTL(Protection):
         "pooled",
         description="where MMD looks: the head's input, or the middle stage flattened as in plain VGG",
     )
-    lr: float = Field(
-        5e-4, gt=0, le=1, description="Adam learning rate (paper: 1e-4 with 0.999 decay a step)"
-    )
-    steps: int = Field(
-        1000, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"}
-    )
-    batch_size: int = Field(32, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
-    shift: int = Field(
-        2, ge=0, le=64, description="random translation of both batches", json_schema_extra={"unit": "pixels"}
-    )
 
     def _protect(self, model: nn.Module, domains: Domains, trainer: Trainer) -> Outcome:
         layer, side = self._tapped(model, domains, trainer)
@@ -110,20 +100,7 @@ class NTL(Protection):
                 loss = ntl_loss(kept, lost, distance, form=self.loss_form, alpha=self.alpha, beta=self.beta)
                 return {"loss": loss, "source loss": kept, "target loss": lost, "distance": distance}
 
-            history = trainer.fit(
-                model,
-                objective,
-                streams(domains, trainer, self.batch_size, shift=self.shift),
-                Loop(
-                    steps=self.steps,
-                    lr=self.lr,
-                    schedule="cosine",
-                    final=0.02,
-                    evaluate_every=max(1, self.steps // 10),
-                ),
-                name=self.name,
-                validate=selection(model, domains, trainer, tolerance=0.0, price=1.0),
-            )
+            history = self._retrain(model, objective, domains, trainer)
         return Outcome(model, {self.name: history})
 
     def _tapped(

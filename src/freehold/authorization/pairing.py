@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from freehold.data.batches import Augment, Batch, Batches, fit_images
 from freehold.data.domain import Domain, Domains, InputSpec, Split
 from freehold.metrics.accuracy import share_correct
-from freehold.training import Trainer, Validation
+from freehold.protection import Protection
+from freehold.training import History, Loop, Objective, Trainer, Validation
 
 VALIDATION_IMAGES = 1000  # a domain; enough to tell half a point at 97 %, and a small share of the time
 
@@ -76,6 +78,38 @@ def selection(
         return Validation(score, {"source": source, "target": target})
 
     return validate
+
+
+class Retraining(Protection):
+    """Base of the methods that train all weights against both domains; they differ in their loss."""
+
+    lr: float = Field(
+        5e-4, gt=0, le=1, description="Adam learning rate (papers: 1e-4 with 0.999 decay a step)"
+    )
+    steps: int = Field(
+        1000, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"}
+    )
+    batch_size: int = Field(32, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
+    shift: int = Field(
+        2, ge=0, le=64, description="random translation of both batches", json_schema_extra={"unit": "pixels"}
+    )
+
+    def _retrain(self, model: nn.Module, objective: Objective, domains: Domains, trainer: Trainer) -> History:
+        """Minimise ``objective``; of ten validated states the one best for the owner is kept."""
+        return trainer.fit(
+            model,
+            objective,
+            streams(domains, trainer, self.batch_size, shift=self.shift),
+            Loop(
+                steps=self.steps,
+                lr=self.lr,
+                schedule="cosine",
+                final=0.02,
+                evaluate_every=max(1, self.steps // 10),
+            ),
+            name=self.name,
+            validate=selection(model, domains, trainer, tolerance=0.0, price=1.0),
+        )
 
 
 def _together(splits: list[Split], spec: InputSpec) -> Split:

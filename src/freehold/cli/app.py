@@ -16,7 +16,7 @@ from freehold.cli import demo, doctor, evaluate, listing, protect, train
 from freehold.cli.common import Debug
 from freehold.errors import FreeholdError
 
-USAGE, INTERNAL, INTERRUPTED = 64, 70, 130
+USAGE, INTERNAL, INTERRUPTED, UNREAD = 64, 70, 130, 141
 
 app = typer.Typer(
     add_completion=False,
@@ -62,12 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise KeyboardInterrupt
             return int(code or 0)
         except (KeyboardInterrupt, typer.Abort):
-            return _end(INTERRUPTED, "interrupted; the same command goes on where this one stopped", debug)
+            return _end(
+                INTERRUPTED, "interrupted; the same command given again goes on with an unfinished run", debug
+            )
         except FreeholdError as error:
             return _end(error.exit_code, f"error: {error}", debug)
-        except (BrokenPipeError, SystemExit):  # our reader went away, as in "freehold list | head"
+        except (BrokenPipeError, SystemExit) as error:
+            if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+                return _end(INTERNAL, f"error: the code that was run called sys.exit({error.code!r})", debug)
+            # Our reader went away, as in "freehold list | head"; never 0, which would say that claims hold.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return UNREAD
         except Exception as error:
             if hasattr(error, "format_message"):  # of the parser, whichever library typer brings along
                 return _end(

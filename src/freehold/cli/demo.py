@@ -11,9 +11,9 @@ from freehold.cli.common import Debug, Json, print_measured, working
 
 # In this direction the unprotected model reads the other domain well, so there is something to close.
 DATA: dict[str, Any] = {"authorized": "digits-m", "unauthorized": ["digits"]}
-TRAIN: dict[str, Any] = {"epochs": 7, "precision": "bf16"}
+TRAIN: dict[str, Any] = {"steps": 600, "precision": "bf16"}
 METHOD: dict[str, Any] = {"name": "map", "steps": 400, "batch_size": 64, "lr": 4e-4, "target_weight": 1.0}
-QUICK: dict[str, Any] = {"data": {"limit": 60}, "train": {"epochs": None, "steps": 3}, "method": {"steps": 2}}
+QUICK: dict[str, Any] = {"data": {"limit": 60}, "train": {"steps": 3}, "method": {"steps": 2}}
 
 
 def demo(
@@ -33,8 +33,7 @@ def demo(
 
     folder = out or Path("freehold-demo-quick" if quick else "freehold-demo")
     small: dict[str, Any] = QUICK if quick else {}
-    settings = {key: value for key, value in {**TRAIN, **small.get("train", {})}.items() if value is not None}
-    common = {"data": {**DATA, **small.get("data", {})}, "train": settings}
+    common = {"data": {**DATA, **small.get("data", {})}, "train": {**TRAIN, **small.get("train", {})}}
     with working():
         source = train(from_json({**common, "model": {"uri": "convnet"}}), folder / "source")
         method = {**METHOD, **small.get("method", {})}
