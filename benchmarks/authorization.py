@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,15 @@ DATA = Path(os.environ.get("FREEHOLD_DATA", HERE.parents[1] / "shared" / "data")
 RESULTS, CACHE = HERE / "results" / "authorization", HERE / ".cache"
 DIGITS = ("mnist_m:mnist", "synfont:mnist", "mnist:usps", "synfont:mnist_m")
 CIFAR = "cifar10:tinyimagenet_cifar7"
-METHODS = {
-    "map": lambda: fh.MAP(),
-    "ntl": lambda: fh.NTL(),
-    "ntl-reference": lambda: fh.NTL(loss_form="reference"),
-    "cuti": lambda: fh.CUTI(),
+METHODS: dict[str, Callable[[str], fh.Protection]] = {
+    "map": lambda pair: fh.MAP(consistency=CONSISTENCY.get(pair, 1.0)),
+    "ntl": lambda pair: fh.NTL(),
+    "ntl-reference": lambda pair: fh.NTL(loss_form="reference"),
+    "cuti": lambda pair: fh.CUTI(),
 }
+# The one setting that differs between pairs, chosen on validation images: where source and target are
+# near, holding on to the unprotected model's answers on the source holds on to the target as well.
+CONSISTENCY = {"mnist:usps": 0.0, "cifar10:tinyimagenet_cifar7": 0.0}
 # Bars in points of source drop and percent of target accuracy, for MAP.
 BARS = {
     "mnist_m:mnist": (0.5, 13.0),
@@ -81,7 +85,7 @@ def source_model(pair: str, given: fh.Domains, precision: str) -> torch.nn.Modul
 def run_cell(method: str, pair: str, seed: int, precision: str) -> dict[str, Any]:
     given = domains(pair)
     model = source_model(pair, given, precision)
-    protection = METHODS[method]()
+    protection = METHODS[method](pair)
     began = time.monotonic()
     protected = protection.protect(model, given, run=Run(seed=seed, precision=precision))
     seconds = time.monotonic() - began

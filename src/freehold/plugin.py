@@ -114,7 +114,7 @@ def _range_of(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " | ".join(filter(None, map(_range_of, schema["anyOf"])))
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    return ", ".join(f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema)
+    return ", ".join(f"{sign} {schema[key]:.10g}" for key, sign in signs.items() if key in schema)
 
 
 def names() -> dict[str, str]:

@@ -64,6 +64,11 @@ def test_a_pattern_that_matches_nothing_is_a_problem(domains):
         MAP(exclude=("haed*",)).protect(Small(), domains)
 
 
+def test_excluding_everything_is_a_problem(domains):
+    with pytest.raises(ProblemsError, match="no weight to cut"):
+        MAP(exclude=("*",)).protect(Small(), domains)
+
+
 def test_score_optimiser_is_adam_without_floor():
     generator = torch.Generator().manual_seed(0)
     mine = [

@@ -25,6 +25,8 @@ from freehold.training.losses import bounded_divergence, distillation
 
 INIT, THRESHOLD = 0.01, 0.005  # Piggyback's convention; only (INIT - THRESHOLD) / lr has an effect
 BOUNDS = (-0.01, 0.02)
+TEMPERATURE = 2.0  # softens both answers before they are compared
+DRIFT = 0.5  # share of the pooled features' relative error in the consistency term
 
 
 class MAP(Protection):
@@ -39,8 +41,10 @@ class MAP(Protection):
         goal="Cut the few weights that carry a model to an unauthorized domain, and touch no other.",
         changed=(
             "the target term is cut per sample, not per batch: samples that are wrong enough stop pushing",
-            "the source side distils the unprotected model's answers and pooled features, computed once",
-            "the optimiser's denominator has a floor, against mass cutting of weights with small gradients",
+            "beside the labels, the source side may hold on to the unprotected model's answers (divergence "
+            "at temperature 2) and pooled features, computed once on the unshifted images",
+            "the optimiser's denominator has a floor: without it, our runs cut weights en masse and lost the "
+            "source",
             "the kept mask is the best on validation images",
         ),
         undisclosed=(
@@ -61,7 +65,7 @@ class MAP(Protection):
         "source-available", description="which data the owner has at hand"
     )
     steps: int = Field(
-        800, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"}
+        600, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"}
     )
     lr: float = Field(3e-4, gt=0, le=0.1, description="step size of the scores, cosine to a twentieth")
     batch_size: int = Field(48, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
@@ -73,13 +77,14 @@ class MAP(Protection):
         description="target loss a sample gives at most",
         json_schema_extra={"unit": "nats"},
     )
-    distil: float = Field(
-        1.0, ge=0, le=100, description="weight of the divergence from the unprotected model"
+    consistency: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="weight of staying like the unprotected model on the source; 0 for near domains",
     )
-    temperature: float = Field(2.0, gt=0, le=100, description="softens both answers before they are compared")
-    feature_weight: float = Field(0.5, ge=0, le=100, description="weight of the pooled features' error")
     floor: float = Field(
-        0.1, ge=0, le=100, description="optimiser: share of the mean denominator added to each; 0 is Adam"
+        0.3, ge=0, le=100, description="optimiser: share of the mean denominator added to each; 0 is Adam"
     )
     shift: int = Field(
         2, ge=0, le=64, description="random translation of both batches", json_schema_extra={"unit": "pixels"}
@@ -88,7 +93,8 @@ class MAP(Protection):
 
     def _problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
         try:
-            maskable_weights(model, self.exclude)
+            if not maskable_weights(model, self.exclude):
+                return [Problem(where="exclude", what="leaves no weight to cut", fix="exclude fewer layers")]
             find_head(model, domains.input.example())
         except (ModelError, UsageError) as error:
             return [Problem(where=error.where or "model", what=error.what, fix=error.fix)]
@@ -108,7 +114,8 @@ class MAP(Protection):
                 ) -> dict[str, Tensor]:
                     source, target = joint_logits(forward, batches)
                     features = tap.value[: len(source)].flatten(1)
-                    expected = teacher.index_select(0, batches["source"].indices)
+                    rows = batches["source"].indices
+                    expected = None if teacher is None else teacher.index_select(0, rows)
                     return self._loss(source, features, expected, target, batches)
 
                 history = trainer.fit(
@@ -132,28 +139,28 @@ class MAP(Protection):
         return Outcome(model, {self.name: history}, mask)
 
     def _loss(
-        self, source: Tensor, features: Tensor, expected: Tensor, target: Tensor, batches: Mapping[str, Batch]
+        self,
+        source: Tensor,
+        features: Tensor,
+        expected: Tensor | None,
+        target: Tensor,
+        batches: Mapping[str, Batch],
     ) -> dict[str, Tensor]:
-        """Stay with the labels and with the unprotected model on the source; be wrong on the target."""
-        classes = source.shape[1]
-        logits, pooled = expected[:, :classes], expected[:, classes:]
+        """Be right on the source, stay with the unprotected model there, be wrong on the target."""
         truth = F.cross_entropy(source, batches["source"].labels)
-        warmth = self.temperature
-        distilled = warmth**2 * distillation(source / warmth, logits / warmth)
-        drift = F.mse_loss(features.float(), pooled) / pooled.square().mean()
         lost = bounded_divergence(target, batches["target"].labels, self.bound)
-        loss = truth + self.distil * distilled + self.feature_weight * drift - self.target_weight * lost
-        return {
-            "loss": loss,
-            "source loss": truth,
-            "distillation": distilled,
-            "drift": drift,
-            "target loss": lost,
-        }
+        terms = {"loss": truth - self.target_weight * lost, "source loss": truth, "target loss": lost}
+        if expected is None:
+            return terms
+        logits, pooled = expected.tensor_split([source.shape[1]], 1)
+        distance = TEMPERATURE**2 * distillation(source / TEMPERATURE, logits / TEMPERATURE)
+        distance = distance + DRIFT * F.mse_loss(features.float(), pooled) / pooled.square().mean()
+        return terms | {"loss": terms["loss"] + self.consistency * distance, "consistency": distance}
 
-    @staticmethod
-    def _teacher(model: nn.Module, head: str, domains: Domains, precision: str) -> Tensor:
+    def _teacher(self, model: nn.Module, head: str, domains: Domains, precision: str) -> Tensor | None:
         """Logits and pooled features ``(N, K + D)`` of the unprotected model on the source images, once."""
+        if self.consistency == 0:
+            return None
         with Tap(model, head, "input") as tap:
 
             def keep(logits: Tensor) -> Tensor:
