@@ -40,7 +40,8 @@ METHODS: dict[str, Callable[[str], fh.Protection]] = {
 }
 # The one setting that differs between pairs, chosen on validation images: where source and target are
 # near, holding on to the unprotected model's answers on the source holds on to the target as well.
-CONSISTENCY = {"mnist:usps": 0.0, "cifar10:tinyimagenet_cifar7": 0.0}
+# (Not for the pretrained network: it has seen the validation images, which then hide the source drop.)
+CONSISTENCY = {"mnist:usps": 0.0}
 # Bars in points of source drop and percent of target accuracy, for MAP.
 BARS = {
     "mnist_m:mnist": (0.5, 13.0),

@@ -65,7 +65,7 @@ class MAP(Protection):
         "source-available", description="which data the owner has at hand"
     )
     steps: int = Field(
-        600, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"}
+        800, ge=1, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"}
     )
     lr: float = Field(3e-4, gt=0, le=0.1, description="step size of the scores, cosine to a twentieth")
     batch_size: int = Field(48, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
