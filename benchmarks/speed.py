@@ -152,7 +152,7 @@ def mmd_against_expansion(pairs: int) -> dict[str, Any]:
         "mmd memory / expansion": _bar(
             (memory["mmd"] - memory["nothing"]) / (memory["expanded_mmd"] - memory["nothing"]), 0.25
         ),
-        "mmd value, relative error": _bar(abs(float(value) / float(expected) - 1), 1e-5),
+        "mmd value, relative error": _bar(abs(value.item() / expected.item() - 1), 1e-5),
         "mmd gradient, relative error": _bar(float((gradient - reference).norm() / reference.norm()), 1e-5),
     }
 
