@@ -174,23 +174,22 @@ def print_peak(name: str) -> None:
     print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
-def data_path(pairs: int) -> dict[str, Any]:
-    """Making a batch over a whole plain step, which contains it."""
-    given, run = digits(), fh.Run(precision="bf16", device="cpu", progress=False)
-    trainer = Trainer(run)
-    augment = Augment(shift=2)
-    stream = trainer.batches(given.authorized.train, given.input, IMAGES, "train", augment=augment)
+def plain_fit(images: int, augment: Augment | None = None) -> Fit:
+    """Ordinary training of the convnet, to be driven step by step."""
+    given, trainer = digits(), Trainer(fh.Run(precision="bf16", device="cpu", progress=False))
+    stream = trainer.batches(given.authorized.train, given.input, images, "train", augment=augment)
+    loop = Loop(steps=10**6, lr=1e-4)
     fit = Fit(
-        trainer,
-        fh.load_model("convnet", 10),
-        cross_entropy,
-        {"train": stream},
-        Loop(steps=10**6, lr=1e-4),
-        "p",
-        "train",
-        None,
+        trainer, fh.load_model("convnet", 10), cross_entropy, {"train": stream}, loop, "p", "train", None
     )
     fit.set_mode()
+    return fit
+
+
+def data_path(pairs: int) -> dict[str, Any]:
+    """Making a batch over a whole plain step, which contains it."""
+    fit = plain_fit(IMAGES, Augment(shift=2))
+    stream = fit.streams["train"]
     shares = []
     for step in range(pairs):
         began = time.perf_counter()
@@ -234,22 +233,9 @@ def shipped(pairs: int) -> dict[str, Any]:
 
 def threads() -> dict[str, Any]:
     """Throughput at the chosen count over the best of all counts, and the time the choice took."""
-    given, run = digits(), fh.Run(precision="bf16", device="cpu", progress=False)
-    trainer = Trainer(run)
-    stream = trainer.batches(given.authorized.train, given.input, 64, "train")
-    fit = Fit(
-        trainer,
-        fh.load_model("convnet", 10),
-        cross_entropy,
-        {"train": stream},
-        Loop(steps=10**6, lr=1e-4),
-        "p",
-        "train",
-        None,
-    )
-    fit.set_mode()
+    fit = plain_fit(64)
     before = torch.get_num_threads()
-    batch = stream.batch(0)
+    batch = fit.streams["train"].batch(0)
 
     def step(images: int) -> None:
         cross_entropy(fit.forward, {"train": batch.first(images)}, 0)["loss"].backward()
