@@ -238,7 +238,7 @@ class Domains:
             )
         names = [domain.name for domain in everyone]
         for name in names:
-            fix = "pass name=... to load_domain"
+            fix = "name one: load_domain(uri, name=...), or {uri = ..., name = ...} in TOML"
             _require(names.count(name) == 1, f"two domains are called {name!r}", "domains", fix)
         for other in everyone[1:]:
             _same_classes(everyone[0], other)
