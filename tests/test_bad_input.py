@@ -92,8 +92,13 @@ def test_domains_that_cannot_teach_are_refused(make, named):
 
 def test_mismatched_classes_name_both_domains():
     one, two = (Domain(n, c, *[labelled(0, 1)] * 3) for n, c in (("one", ("a", "b")), ("two", ("b", "a"))))
+    given, model = fh.Domains(one, [two]), Small()
     with pytest.raises(DataError, match=r"'one' and 'two'.*class 0"):
-        fh.Domains(one, [two])
+        fh.evaluate(model, model, given)
+    for name in METHODS:
+        if find(name).same_classes:
+            found = find(name)().problems(model, given)
+            assert "domains 'one' and 'two'" in [p.where for p in found]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -35,12 +35,14 @@ class Outcome:
         model: the protected model, a plain architecture.
         histories: training curves by the name of the fit.
         mask: which weights are kept, for methods that prune; ``mask + original weights`` is the model.
+        images: uint8 ``(n, C, H, W)`` a few of the images the method made, by what they are.
         notes: what the user has to know about this result.
     """
 
     model: nn.Module
     histories: dict[str, History] = field(default_factory=dict)
     mask: dict[str, Tensor] | None = None
+    images: dict[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -52,12 +54,14 @@ class Protected:
         model: the protected model, on the CPU, in evaluation mode.
         record: JSON-able: method, hyper-parameters, seed, time, versions, hashes, curves, notes.
         mask: boolean masks by weight name, or None; True is kept.
+        images: uint8 ``(n, C, H, W)``, a few of the images that the method made, by what they are.
         key: what is secret and needed to verify; None for authorization methods.
     """
 
     model: nn.Module
     record: dict[str, Any]
     mask: dict[str, Tensor] | None = None
+    images: dict[str, Tensor] = field(default_factory=dict)
     key: None = None
 
     def kept(self) -> dict[str, tuple[int, int]]:
@@ -77,8 +81,25 @@ class Protected:
 class Protection(Plugin):
     """Base of all methods. Subclasses give the algorithm; checking and recording are done here."""
 
-    needs_authorized: ClassVar[bool] = True
-    needs_unauthorized: ClassVar[bool] = True
+    same_classes: ClassVar[bool] = True  # of all domains; False where each domain gets a head of its own
+
+    @property
+    def needs_authorized(self) -> bool:
+        """Whether the algorithm looks at authorized images; if not, it is never handed any."""
+        return True
+
+    @property
+    def needs_unauthorized(self) -> bool:
+        """Whether the algorithm looks at unauthorized images; if not, it is never handed any."""
+        return True
+
+    def _seen(self, domains: Domains) -> Domains:
+        """The part of ``domains`` that the algorithm gets to see."""
+        return Domains(
+            domains.authorized if self.needs_authorized else None,
+            domains.unauthorized if self.needs_unauthorized else (),
+            domains.input,
+        )
 
     @final
     def problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
@@ -99,8 +120,10 @@ class Protection(Plugin):
                     where=bad[0], what="the model holds NaN or infinity", fix="repair or retrain the model"
                 )
             )
+        if self.same_classes and (fault := domains.mismatch()):
+            found.append(Problem(where=fault.where, what=fault.what, fix=fault.fix))
         found += _dry_run(model, domains)
-        return found or list(self._problems(unwrap(model), domains))
+        return found or list(self._problems(unwrap(model), self._seen(domains)))
 
     def _problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
         """What only this method cannot cope with."""
@@ -128,7 +151,8 @@ class Protection(Plugin):
         identity = json.dumps([self.name, self.model_dump(mode="json"), source_hash], sort_keys=True)
         trainer = Trainer(run, identity)
         began = time.monotonic()
-        outcome = self._protect(subject.to(trainer.device), domains, trainer)
+        seen = self._seen(domains)
+        outcome = self._protect(subject.to(trainer.device), seen, trainer)
         seconds = time.monotonic() - began
         shipped = outcome.model.eval().to("cpu").to(memory_format=torch.contiguous_format)
         shipped.requires_grad_(True)
@@ -143,15 +167,21 @@ class Protection(Plugin):
             "shipped_hash": state_hash(shipped),
             "histories": {name: history.to_json() for name, history in outcome.histories.items()},
             "notes": list(outcome.notes),
+            "seen": [d.name for d in seen.all()],
             "domains": {d.name: dict(d.record) for d in domains.all()},
             "versions": versions(),
         }
         mask = {name: m.cpu() for name, m in outcome.mask.items()} if outcome.mask is not None else None
-        return Protected(shipped, record, mask)
+        images = {name: shown.cpu() for name, shown in outcome.images.items()}
+        return Protected(shipped, record, mask, images)
 
     @abstractmethod
     def _protect(self, model: nn.Module, domains: Domains, trainer: Trainer) -> Outcome:
-        """The algorithm. ``model`` is a copy of the caller's, on the trainer's device, free to change."""
+        """The algorithm.
+
+        ``model`` is a copy of the caller's, on the trainer's device, free to change; ``domains`` holds
+        nothing that the method says it does without.
+        """
 
 
 def versions() -> dict[str, str]:
@@ -182,7 +212,7 @@ def _dry_run(model: nn.Module, domains: Domains) -> list[Problem]:
         classes = dry_run(model, domains.input.example()).shape[1]
     except ModelError as error:
         return [Problem(where="model", what=error.what, fix=error.fix)]
-    if classes != domains.num_classes:
+    if domains.all() and classes != domains.num_classes:
         what = f"gives {classes} logits and the domains have {domains.num_classes} classes"
         return [Problem(where="model", what=what, fix="match the number of classes")]
     return []

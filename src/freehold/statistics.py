@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from freehold.errors import DataError
@@ -85,3 +87,26 @@ def mean_interval(values: list[float], confidence: float = 0.95) -> tuple[float,
     variance = math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)
     half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * math.sqrt(variance / len(values))
     return mean, Interval(mean - half, mean + half)
+
+
+def log_area(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Area under ``values`` over the natural logarithm of ``sizes``, by the trapezoid rule, in nats.
+
+    Args:
+        sizes: positive and strictly ascending, at least two.
+        values: as many, finite.
+
+    Raises:
+        DataError: sizes or values that are not as said.
+    """
+    ascending = all(a < b for a, b in itertools.pairwise(sizes))
+    if len(sizes) < 2 or len(sizes) != len(values) or sizes[0] <= 0 or not ascending:
+        raise DataError(
+            f"sizes {list(sizes)} for {len(values)} values",
+            where="log_area",
+            fix="give at least two positive, strictly ascending sizes and a value for each",
+        )
+    if not all(map(math.isfinite, values)):
+        raise DataError(f"values {list(values)}", where="log_area", fix="all must be finite")
+    points = [(math.log(n), v) for n, v in zip(sizes, values, strict=True)]
+    return math.fsum((x - w) * (v + u) / 2 for (w, u), (x, v) in itertools.pairwise(points))

@@ -54,10 +54,10 @@ def test_a_misspelt_field_names_the_nearest(method):
 
 def test_missing_domains_are_named_at_once(method, domains):
     model = Small()
-    if method.needs_authorized:
+    if method().needs_authorized:
         found = method().problems(model, Domains(None, domains.unauthorized, domains.input))
         assert "authorized" in [p.where for p in found]
-    if method.needs_unauthorized:
+    if method().needs_unauthorized:
         found = method().problems(model, Domains(domains.authorized, (), domains.input))
         assert "unauthorized" in [p.where for p in found]
 

@@ -85,16 +85,21 @@ def test_domains_accept_a_list_and_keep_the_order(domain):
 def test_domains_name_the_two_and_the_first_difference(domain):
     cats = domain("cats", classes=("a", "b", "c", "d"))
     dogs = domain("dogs", classes=("a", "c", "b", "d"))
-    with pytest.raises(DataError, match="'cats' and 'dogs': class 1 is 'b' in one, 'c' in the other"):
-        Domains(cats, [dogs])
+    assert "'cats' and 'dogs': class 1 is 'b' in one, 'c' in the other" in str(
+        Domains(cats, [dogs]).mismatch()
+    )
     more = domain("more", classes=("a", "b", "c", "d", "e"))
-    with pytest.raises(DataError, match="'cats' and 'more': 4 classes against 5"):
-        Domains(cats, [more])
+    assert "'cats' and 'more': 4 classes against 5" in str(Domains(cats, [more]).mismatch())
+    same = domain("same", classes=cats.classes)
+    both = Domains(cats, [more, same])
+    assert both.comparable().all() == (cats, same)
+    assert Domains(cats, [same]).mismatch() is None
 
 
 def test_domains_refuse_nothing_repeats_and_strangers(domain):
+    assert Domains().all() == () and Domains().comparable().mismatch() is None
     with pytest.raises(DataError, match="no domain given"):
-        Domains()
+        _ = Domains().num_classes
     with pytest.raises(DataError, match="two domains are called 'a'"):
         Domains(domain("a"), [domain("a")])
     for strange in (5, "mnist", ["mnist"], [None]):

@@ -214,8 +214,7 @@ class Domains:
         input: what images are brought to before the model sees them.
 
     Raises:
-        DataError: no domain at all, a repeated name, or class names that differ; a difference in the
-            order of classes alone would look like perfect protection, so names must agree one by one.
+        DataError: something that is no domain, or a repeated name.
     """
 
     authorized: Domain | None = None
@@ -230,7 +229,6 @@ class Domains:
         kind = type(self.input).__name__
         _require(isinstance(self.input, InputSpec), f"expected an InputSpec, got {kind}", "input")
         everyone = self.all()
-        _require(len(everyone) > 0, "no domain given", "domains", "give an authorized or unauthorized one")
         for domain in everyone:
             kind = type(domain).__name__
             _require(
@@ -240,26 +238,47 @@ class Domains:
         for name in names:
             fix = "name one: load_domain(uri, name=...), or {uri = ..., name = ...} in TOML"
             _require(names.count(name) == 1, f"two domains are called {name!r}", "domains", fix)
-        for other in everyone[1:]:
-            _same_classes(everyone[0], other)
 
     @property
     def num_classes(self) -> int:
-        """How many classes every domain has."""
+        """How many classes the model knows: those of the authorized, or else of the first domain.
+
+        Raises:
+            DataError: there is no domain.
+        """
+        _require(bool(self.all()), "no domain given", "domains", "give an authorized or unauthorized one")
         return self.all()[0].num_classes
+
+    def mismatch(self) -> DataError | None:
+        """The first difference between the classes of two domains, if any.
+
+        A difference in their order alone would look like perfect protection, so names must agree one by one.
+        """
+        everyone = self.all()
+        faults = (_different_classes(everyone[0], other) for other in everyone[1:])
+        return next(filter(None, faults), None)
+
+    def comparable(self) -> Domains:
+        """Without the domains whose classes are not those of the first: accuracy means nothing on them."""
+        first = next(iter(self.all()), None)
+        same = [d for d in self.unauthorized if first is None or _different_classes(first, d) is None]
+        return self if len(same) == len(self.unauthorized) else Domains(self.authorized, same, self.input)
 
     def all(self) -> tuple[Domain, ...]:
         """The authorized domain, if any, then the unauthorized ones in order."""
         return (*((self.authorized,) if self.authorized is not None else ()), *self.unauthorized)
 
 
-def _same_classes(first: Domain, other: Domain) -> None:
+def _different_classes(first: Domain, other: Domain) -> DataError | None:
     where = f"domains {first.name!r} and {other.name!r}"
-    counts = f"{first.num_classes} classes against {other.num_classes}"
-    _require(first.num_classes == other.num_classes, counts, where, "see classes=... of load_domain")
+    if first.num_classes != other.num_classes:
+        counts = f"{first.num_classes} classes against {other.num_classes}"
+        return DataError(counts, where=where, fix="see classes=... of load_domain")
     for number, (mine, theirs) in enumerate(zip(first.classes, other.classes, strict=True)):
-        fault = f"class {number} is {mine!r} in one, {theirs!r} in the other"
-        _require(mine == theirs, fault, where, "give all domains the same classes in the same order")
+        if mine != theirs:
+            fault = f"class {number} is {mine!r} in one, {theirs!r} in the other"
+            return DataError(fault, where=where, fix="give all domains the same classes in the same order")
+    return None
 
 
 def _require(fits: bool, fault: str, where: str, fix: str = "") -> None:

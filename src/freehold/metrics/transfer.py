@@ -161,7 +161,12 @@ def evaluate(before: nn.Module, after: nn.Module, domains: Domains, *, precision
 
     Raises:
         ModelError: a model answers NaN or infinity.
+        DataError: no domain, or two with different classes, where an accuracy would mean nothing.
     """
+    if fault := domains.mismatch():
+        raise fault
+    if not domains.all():
+        raise DataError("no domain to measure on", where="domains", fix="give at least one")
     predictions = {
         d.name: (
             predict(before, d.test, domains.input, precision=precision).cpu(),
