@@ -34,6 +34,9 @@ class ModelSection(Settings):
         None, description="convnet, vgg11, resnet20, timm:NAME, torchvision:NAME, pkg.mod:factory"
     )
     weights: str | None = Field(None, description="a safetensors file or a run directory")
+    encoder: str | None = Field(
+        None, description="a pretrained trunk of the architecture uri; train gives it a head"
+    )
     allow_pickle: bool = Field(False, description="accept .pt and .pth, read with weights_only=True")
     options: dict[str, Any] = Field(default_factory=dict, description="passed to the constructor")
 

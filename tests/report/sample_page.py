@@ -10,9 +10,11 @@ import numpy as np
 
 from freehold.report import (
     Accuracy,
+    Attacked,
     Curve,
     DomainResult,
     Layer,
+    Learning,
     MethodCard,
     PageData,
     Parameter,
@@ -71,6 +73,25 @@ def digit_samples(authorized: bool) -> list[Sample]:
         after = truth if (authorized and index != 8) or index == 3 else (truth + 1 + index % 4) % 10
         samples.append(Sample(image, str(truth), str(truth), str(after)))
     return samples
+
+
+def learning(area: float = -0.21) -> Learning:
+    """Made-up curves on eight sizes; the worst attacker crosses the reference."""
+    sizes = (10, 20, 50, 100, 200, 500, 1000, 2000)
+    base = (0.42, 0.55, 0.76, 0.82, 0.88, 0.93, 0.95, 0.96)
+    worst = (0.48, 0.57, 0.70, 0.77, 0.84, 0.90, 0.93, 0.95)
+    return Learning(
+        "digits",
+        sizes,
+        "training from scratch",
+        base,
+        [
+            Attacked("norms reset", "equal", worst, area, area / 5.3, (area - 0.1, area + 0.1)),
+            Attacked("regrow", "equal", [v - 0.05 for v in worst], -0.47, -0.089, (-0.6, -0.34)),
+            Attacked("zeros kept", "equal", [v - 0.06 for v in worst], -0.49, -0.092),
+        ],
+        seeds=3,
+    )
 
 
 def make_page(**changes: object) -> PageData:
@@ -141,6 +162,8 @@ def make_page(**changes: object) -> PageData:
                 "Validation accuracy", "digits", steps[::10], np.linspace(0.94, 0.11, 10), role="unauthorized"
             ),
         ),
+        gallery={"Synthetic images in the place of the source": [s.image for s in digit_samples(True)]},
+        learning=[learning()],
         configuration=CONFIGURATION,
         versions={"freehold": "0.1.0", "torch": "2.11.0", "python": "3.11.7"},
         record=(

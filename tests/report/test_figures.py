@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sample_page import domain
 
-from freehold.report import Curve, Layer, drawing, figures
+from freehold.report import Curve, Layer, curves, drawing, figures
 from freehold.report.contents import by_role
 
 
@@ -102,26 +102,26 @@ def test_awkward_curves(case: str) -> None:
     steps, values, log = AWKWARD[case]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        svg = figures.panel(case, [Curve(case, "s", steps, values, log=log)], width=360, key="k")
+        svg = curves.panel(case, [Curve(case, "s", steps, values, log=log)], width=360, key="k")
     assert ("no finite value" in texts(svg)) == (case in ("empty", "nothing finite"))
     assert "nan" not in re.sub(r'aria-label="[^"]*"', "", svg).lower()
 
 
 def test_a_point_between_gaps_is_marked() -> None:
     curve = Curve("p", "s", [0, 1, 2, 3, 4], [1.0, math.nan, 2.0, math.nan, 3.0])
-    assert figures.panel("p", [curve], width=360, key="k").count("<use ") == 3
+    assert curves.panel("p", [curve], width=360, key="k").count("<use ") == 3
 
 
 def test_long_curves_stay_small() -> None:
     values = np.cumsum(np.random.default_rng(0).normal(size=100_000))
-    svg = figures.panel("p", [Curve("p", "s", np.arange(100_000), values)], width=360, key="k")
+    svg = curves.panel("p", [Curve("p", "s", np.arange(100_000), values)], width=360, key="k")
     assert len(svg) < 150_000
 
 
 def test_neutral_lines_differ() -> None:
     curve = Curve("p", "s", [0], [0.0])
-    assert len({figures.line(index, curve) for index in range(8)}) == 8
-    assert figures.line(1, Curve("p", "s", [0], [0.0], role="unauthorized"))[0] == "unauthorized"
+    assert len({curves.line(index, curve) for index in range(8)}) == 8
+    assert curves.line(1, Curve("p", "s", [0], [0.0], role="unauthorized"))[0] == "unauthorized"
 
 
 @pytest.mark.parametrize("text", ["short", "x" * 200, "a" * 60 + " | rotate=30", "数字" * 40])
@@ -139,7 +139,7 @@ def test_settings_of_the_user_neither_matter_nor_change(monkeypatch: pytest.Monk
         curve = Curve("p", "s", [0, 1, 2], [1.0, 2.0, 1.5], log=True)
         return [
             figures.accuracy([domain("a", "authorized", 0.9, 0.8)], width=350, key="k"),
-            figures.panel("p", [curve], width=360, key="k"),
+            curves.panel("p", [curve], width=360, key="k"),
         ]
 
     before = draw()

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sample_page import domain, make_page
+from sample_page import domain, learning, make_page
 
 from freehold.errors import DataError, OutputError
 from freehold.report import (
@@ -30,6 +30,7 @@ from freehold.report import (
     Parameter,
     Sample,
     Transfer,
+    curves,
     drawing,
     page,
     render_page,
@@ -208,6 +209,7 @@ def test_right_and_wrong_are_told_by_a_symbol(html: str) -> None:
 def test_sample_images_are_shown_exactly(data: PageData, html: str) -> None:
     shown = [base64.b64decode(source.partition(",")[2]) for source in Document(html).values("src")]
     given = [sample.image for d in (data.domains[1], data.domains[0]) for sample in d.samples]
+    given += [image for images in data.gallery.values() for image in images]
     for png, image in zip(shown, given, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), image)
 
@@ -241,6 +243,8 @@ def test_sections_without_content_are_left_out() -> None:
     bare = make_page(
         layers=(),
         curves=(),
+        gallery={},
+        learning=(),
         notes=(),
         record=(),
         configuration="",
@@ -366,7 +370,8 @@ def test_a_place_that_cannot_be_written(
         (lambda: Layer("conv", 5, 4), "layer 'conv'"),
         (lambda: Layer("conv", 0, 0), "layer 'conv'"),
         (lambda: Curve("Loss", "train", [1, 2], [0.5]), "2 steps but 1 values"),
-        (lambda: make_page(domains=()), "domains"),
+        (lambda: replace(learning(), attacked=()), "no attacker"),
+        (lambda: replace(learning(), sizes=(10, 20)), "8 accuracies for 2 sizes"),
         (lambda: make_page(summary="One sentence."), "summary"),
     ],
 )
@@ -380,3 +385,22 @@ def test_importing_is_light() -> None:
     heavy = "HEAVY = 'torch numpy matplotlib jinja2 PIL'.split(); "
     done = subprocess.run([sys.executable, "-c", heavy + code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_learning_curves_are_drawn_shaded_and_the_worst_stands_first() -> None:
+    html = render_page(make_page())
+    assert html.index("norms reset") < html.index("zeros kept")
+    drawings = re.findall(r'aria-label="Accuracy on digits after fine-tuning[^"]*"', html)
+    assert len(drawings) == 2 and "norms reset: from 48.0" in drawings[0]
+    assert "\u22120.210" in html and "+0.300" in render_page(make_page(learning=[learning(0.3)]))
+    svg = curves.learning(learning(), width=760, key="k")
+    assert svg.count("var(--unauthorized") and svg.count("var(--authorized")  # both sides of the reference
+
+
+def test_made_up_images_are_shown_and_sections_without_content_are_not() -> None:
+    shown = render_page(make_page())
+    assert 'id="gallery"' in shown and "Synthetic images in the place of the source, image 12" in shown
+    bare = render_page(make_page(gallery={}, learning=(), domains=()))
+    for section in ("gallery", "learning", "accuracy", "samples"):
+        assert f'id="{section}"' not in bare
+    Document(bare)

@@ -90,6 +90,10 @@ def print_measured(report: MeasuredReport, *, as_json: bool) -> int:
     out.print(table)
     if (figure := report.evaluation.st_d) is not None:
         out.print(f"ST-D {st_d(figure.value)}", *figure.flags, sep="; ")
+    for found in report.learned:
+        out.print(f"\nfine-tuned on {found.domain}, the worst for the defender first:")
+        for area in (*found.areas, *((found.unprotected,) if found.unprotected else ())):
+            out.print(f"  {area}", soft_wrap=True)
     for note in report.evaluation.notes:
         out.print(f"note: {note}", soft_wrap=True)
     for claim in report.claims:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from freehold import report
 from freehold.config import Config
 from freehold.data.domain import Domain, Domains
+from freehold.jobs.learning import Learned
 from freehold.metrics.transfer import DomainResult, Evaluation
 from freehold.models.checkpoint import Recipe
 from freehold.protection import Protection
@@ -21,8 +23,10 @@ Kept = Mapping[str, tuple[int, int]]
 Histories = Mapping[str, Mapping[str, Any]]
 
 
-def sentences(method: Protection, recipe: Recipe, evaluation: Evaluation, kept: Kept) -> tuple[str, ...]:
-    """What was protected; what the owner keeps and pays; what an unauthorized user gets."""
+def sentences(
+    method: Protection, recipe: Recipe, evaluation: Evaluation, kept: Kept, domains: Domains
+) -> tuple[str, ...]:
+    """What was protected; what the owner keeps and pays; what a stranger gets; what is left open."""
     by_role: dict[str, list[DomainResult]] = {"authorized": [], "unauthorized": []}
     for result in evaluation.domains:
         by_role[result.role].append(result)
@@ -39,9 +43,15 @@ def sentences(method: Protection, recipe: Recipe, evaluation: Evaluation, kept: 
         f"{type(method).__name__} {done}.",
         _owner(owners[0])
         if owners
-        else "There is no authorized domain, so what the owner pays was not measured.",
+        else "There is no authorized domain, so what the owner pays is unknown: give 'freehold evaluate' "
+        "as few authorized images as you can spare (--authorized), and it says what they show.",
         " ".join(map(_stranger, others))
         or "There is no unauthorized domain, so nothing shows what a stranger gets.",
+        *(
+            f"{d.name} has other classes than the model, so it has no accuracy; learning curves measure it."
+            for d in domains.unauthorized
+            if d.name not in {o.name for o in others}
+        ),
     )
 
 
@@ -76,6 +86,8 @@ def build_page(
     record: Mapping[str, Any],
     histories: Histories,
     kept: Kept,
+    images: Mapping[str, Tensor],
+    learned: Sequence[Learned] = (),
 ) -> report.PageData:
     """Everything on the page of a protected run.
 
@@ -87,9 +99,11 @@ def build_page(
         record: of the ``Protected``.
         histories: its training curves, by the name of the fit.
         kept: kept and total weights by masked tensor.
+        images: uint8 ``(n, C, H, W)`` that the method made, by what they are.
+        learned: learning curves, if they were measured.
     """
     method = config.method
-    names = [d.name for d in domains.all()]
+    names = [d.name for d in domains.all()] or ["a model without data"]
     st_d = evaluation.st_d
     return report.PageData(
         title=f"{names[0]}, bound by {type(method).__name__}",
@@ -112,6 +126,8 @@ def build_page(
         ),
         layers=[report.Layer(name.removesuffix(".weight"), *pair) for name, pair in kept.items()],
         curves=_curves(histories),
+        gallery={title: [i.permute(1, 2, 0).numpy() for i in shown] for title, shown in images.items()},
+        learning=[found.for_page() for found in learned],
         configuration=config.to_toml(),
         versions=record["versions"],
         record=[_origin(domain) for domain in domains.all()],

@@ -30,14 +30,16 @@ def identify(config: Config, job: Job) -> dict[str, Any]:
         MissingInputError: the weights are not there.
     """
     identity = config.identity(job)
-    if config.model.weights is not None:
-        path = Path(config.model.weights)
+    for key in ("weights", "encoder"):
+        if (given := getattr(config.model, key)) is None:
+            continue
+        path = Path(given)
         file = path / MODEL if path.is_dir() else path
         try:
-            identity["model"]["weights"] = f"sha256:{file_hash(file)}"
+            identity["model"][key] = f"sha256:{file_hash(file)}"
         except OSError as error:
             raise MissingInputError(
-                f"cannot be read: {error.strerror}", where=f"model.weights: {file}", fix="check the path"
+                f"cannot be read: {error.strerror}", where=f"model.{key}: {file}", fix="check the path"
             ) from None
     return identity
 
@@ -73,14 +75,19 @@ def assemble(config: Config, known: Recipe | None = None) -> tuple[nn.Module, Re
         verify_run(path)
         model, recipe = load_shipped(path, config.model.uri)
         domains = load_domains(config, config.data.input(recipe.input))
-        _same_classes(recipe.classes, domains.all()[0].classes)
+        if domains.all():
+            _same_classes(recipe.classes, domains.all()[0].classes)
         return model, recipe, domains
     if config.model.uri is None and known is None:
         raise ConfigError(
             "weights alone say no architecture", where="model.uri", fix='for example uri = "convnet"'
         )
     domains = load_domains(config, config.data.input(known.input if known else None))
-    stated = {"weights": config.model.weights, "allow_pickle": config.model.allow_pickle}
+    stated = {
+        "weights": config.model.weights,
+        "encoder": config.model.encoder,
+        "allow_pickle": config.model.allow_pickle,
+    }
     if known is not None and known.model is not None:
         spec = known.model.model_copy(update=stated)
     else:
@@ -131,7 +138,10 @@ def load_domains(config: Config, spec: InputSpec) -> Domains:
     unauthorized = [
         _load(config, one, f"data.unauthorized.{i}", spec) for i, one in enumerate(data.unauthorized)
     ]
-    return Domains(authorized, unauthorized, spec)
+    domains = Domains(authorized, unauthorized, spec)
+    if (config.method is None or config.method.same_classes) and (fault := domains.mismatch()):
+        raise fault
+    return domains
 
 
 def _load(config: Config, source: Source, where: str, spec: InputSpec) -> Domain:

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 
 from freehold.artifacts import RunFolder, as_json, finished
 from freehold.config import Config
@@ -14,12 +15,12 @@ from freehold.errors import ConfigError, ProblemsError
 from freehold.jobs.account import build_page, sentences
 from freehold.jobs.assembly import assemble, header, identify, is_first
 from freehold.jobs.reports import MeasuredReport
-from freehold.metrics.transfer import Evaluation, evaluate
+from freehold.metrics.transfer import Evaluation, evaluate, summarise
 from freehold.report import write_page
 from freehold.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-PAGE = "page.html"
+PAGE, IMAGES = "page.html", "images.safetensors"
 
 
 def protect(config: Config, directory: str | Path, *, progress: bool = True) -> MeasuredReport:
@@ -60,10 +61,12 @@ def protect(config: Config, directory: str | Path, *, progress: bool = True) -> 
         logger.info("protecting with %s", method.name)
         protected = method.protect(model, domains, run=run)
         device = torch.device(protected.record["device"])
-        evaluation = evaluate(model.to(device), protected.model.to(device), domains)
+        measured = domains.comparable()
+        model, shipped = model.to(device), protected.model.to(device)
+        evaluation = evaluate(model, shipped, measured) if measured.all() else summarise(measured, {})
         protected.model.to("cpu")
         kept = protected.kept()
-        summary = sentences(method, recipe, evaluation, kept)
+        summary = sentences(method, recipe, evaluation, kept, domains)
         claims = tuple(config.claims.check(evaluation))
         report = MeasuredReport(directory, evaluation, summary, claims, directory / PAGE)
         for sentence in summary:
@@ -72,7 +75,10 @@ def protect(config: Config, directory: str | Path, *, progress: bool = True) -> 
         histories = record.pop("histories")
         if folder.writes:
             protected.save(folder.path, recipe)
-            page = build_page(config, evaluation, domains, summary, record, histories, kept)
+            folder.write(IMAGES, save({k: v.contiguous() for k, v in protected.images.items()}))
+            page = build_page(
+                config, evaluation, measured, summary, record, histories, kept, protected.images
+            )
             write_page(page, folder.path / PAGE)
         folder.write("metrics.json", as_json({**report.to_json(), "histories": histories, "kept": kept}))
         folder.write("config.toml", config.to_toml().encode())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from freehold.artifacts import verify_run
@@ -16,6 +17,8 @@ from freehold.data.domain import InputSpec
 from freehold.errors import ArtifactError, MissingInputError, UsageError
 from freehold.jobs.account import build_page, sentences
 from freehold.jobs.assembly import assemble, load_shipped
+from freehold.jobs.learning import LearningCurves
+from freehold.jobs.protecting import IMAGES
 from freehold.jobs.reports import MeasuredReport
 from freehold.metrics.claims import Claims
 from freehold.metrics.transfer import evaluate as measure
@@ -30,20 +33,25 @@ def evaluate(
     directory: str | Path,
     *,
     on: Sequence[str] = (),
+    authorized: str | None = None,
     original: str | Path | None = None,
     uri: str | None = None,
     claims: Claims | None = None,
     page: str | Path | None = None,
+    learning: LearningCurves | None = None,
 ) -> MeasuredReport:
     """Check a run made by ``protect`` byte by byte and measure it again.
 
     Args:
         directory: the run.
         on: URIs of further unauthorized domains.
+        authorized: URI of an authorized domain, where the run has none or another is wanted; a few test
+            images are enough for an answer with its interval.
         original: the unprotected model, if it is no longer where the run's configuration says.
         uri: allows a model that the owner's code builds, as ``package.module:factory``.
         claims: bars to hold; by default those of the run's configuration.
         page: also write a page about this measurement, outside the run.
+        learning: also fine-tune the model on every unauthorized domain, as an attacker would.
 
     Raises:
         ArtifactError: the run was altered, or the original is not the model that was protected.
@@ -58,7 +66,7 @@ def evaluate(
         raise UsageError(
             "holds no protected model", where=str(directory), fix="name a run made by 'freehold protect'"
         )
-    config = _adapted(from_json(run["config"]), on, original, uri)
+    config = _adapted(from_json(run["config"]), on, authorized, original, uri)
     method, weights = config.method, Path(config.model.weights or "")
     if method is None or not weights.exists():
         raise MissingInputError(
@@ -72,19 +80,28 @@ def evaluate(
             "is not the model that was protected", where=str(weights), fix="give it with --original PATH"
         )
     device = _place(config.train, model, domains.input)
-    evaluation = measure(model.to(device), shipped.to(device), domains)
+    model, shipped, measured = model.to(device), shipped.to(device), domains.comparable()
+    evaluation = measure(model, shipped, measured)
+    learned = [learning.measure(shipped, model, d, recipe, config) for d in domains.unauthorized if learning]
     metrics = json.loads((directory / "metrics.json").read_bytes())
     kept = {name: (pair[0], pair[1]) for name, pair in metrics["kept"].items()}
-    summary = sentences(method, recipe, evaluation, kept)
+    summary = sentences(method, recipe, evaluation, kept, domains)
     if page is not None:
-        page = write_page(
-            build_page(config, evaluation, domains, summary, record, metrics["histories"], kept), page
-        )
+        images = load_file(directory / IMAGES)
+        histories = metrics["histories"]
+        contents = build_page(config, evaluation, measured, summary, record, histories, kept, images, learned)
+        page = write_page(contents, page)
     judged = tuple((claims or config.claims).check(evaluation))
-    return MeasuredReport(directory, evaluation, summary, judged, page)
+    return MeasuredReport(directory, evaluation, summary, judged, page, learned=tuple(learned))
 
 
-def _adapted(config: Config, on: Sequence[str], original: str | Path | None, uri: str | None) -> Config:
+def _adapted(
+    config: Config,
+    on: Sequence[str],
+    authorized: str | None,
+    original: str | Path | None,
+    uri: str | None,
+) -> Config:
     """The run's configuration with further domains and another place of the original.
 
     Code to build the model is named by the caller only, never by what the run says.
@@ -92,6 +109,8 @@ def _adapted(config: Config, on: Sequence[str], original: str | Path | None, uri
     data = config.to_json()
     data["model"].pop("uri", None)
     data["data"]["unauthorized"] = [*data["data"]["unauthorized"], *on]
+    if authorized is not None:
+        data["data"]["authorized"] = authorized
     if original is not None:
         data["model"]["weights"] = str(original)
     if uri is not None:

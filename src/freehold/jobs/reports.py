@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from freehold.jobs.learning import Learned
 from freehold.metrics.accuracy import Accuracy
 from freehold.metrics.claims import ClaimResult, Verdict, worst
 from freehold.metrics.transfer import Evaluation
@@ -42,6 +43,7 @@ class MeasuredReport:
         claims: each claim made against its measurement.
         page: the page about this measurement, if one was written.
         already: it had been finished before; nothing was computed.
+        learned: learning curves by unauthorized domain, if they were asked for.
     """
 
     directory: Path
@@ -50,6 +52,7 @@ class MeasuredReport:
     claims: tuple[ClaimResult, ...]
     page: Path | None
     already: bool = False
+    learned: tuple[Learned, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -75,4 +78,5 @@ class MeasuredReport:
             "evaluation": self.evaluation.to_json(),
             "claims": claims,
             "verdict": self.verdict.name.lower(),
+            "learning": [found.to_json() for found in self.learned],
         }

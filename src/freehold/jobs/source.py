@@ -49,7 +49,7 @@ def train(config: Config, directory: str | Path, *, progress: bool = True) -> Tr
         logger.info("training on %s", domains.all()[0].name)
         history = train_classifier(model, domains.all()[0], domains.input, config.train, trainer)
         accuracies = {}
-        for domain in domains.all():
+        for domain in domains.comparable().all():
             right = predict(model, domain.test, domains.input).cpu() == domain.test.labels
             accuracies[domain.name] = Accuracy.of(int(right.sum()), len(right))
             logger.info("accuracy on %s: %.4f", domain.name, accuracies[domain.name].value)

@@ -15,6 +15,7 @@ from torch import nn
 
 from freehold.errors import FreeholdError, MissingDependencyError, ModelError, UsageError
 from freehold.models.anatomy import closest, find_head, resize_head
+from freehold.models.encoder import fit_encoder
 from freehold.models.nets import VGG11, ConvNet, ResNet20
 from freehold.models.weights import fit_weights, load_weights
 from freehold.seeds import derive
@@ -36,6 +37,7 @@ class ModelSpec(Settings):
         num_classes: outputs of the model.
         channels: of its images; torchvision's models take 3 only.
         weights: file to load, safetensors unless ``allow_pickle``.
+        encoder: file with a pretrained trunk, loaded before ``weights``; the head stays as drawn.
         allow_pickle: accept ``.pt`` and ``.pth``, read with ``weights_only=True``.
         options: passed on to the constructor. ``pretrained = true`` lets timm and torchvision download.
     """
@@ -44,6 +46,7 @@ class ModelSpec(Settings):
     num_classes: int = Field(ge=2)
     channels: Literal[1, 3] = 3
     weights: str | None = None
+    encoder: str | None = None
     allow_pickle: bool = False
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -67,7 +70,9 @@ class ModelSpec(Settings):
         """
         options = {k: v for k, v in self.options.items() if load_weights or k not in _WEIGHT_OPTIONS}
         # read first: a missing file should show before a large network is drawn
-        state = _read(self) if load_weights and self.weights is not None else None
+        state, encoder = (
+            _read(self, path) if load_weights else None for path in (self.weights, self.encoder)
+        )
         scheme, _, name = self.uri.partition(":")
         model: nn.Module
         with _drawing_from(seed):
@@ -82,6 +87,8 @@ class ModelSpec(Settings):
                 model = _from_factory(scheme, name, self, options)
             else:
                 raise _unknown(self.uri, BUILTIN, "or timm:NAME, torchvision:NAME, package.module:factory")
+        if encoder is not None:
+            fit_encoder(model, encoder, where=str(self.encoder))
         if state is not None:
             fit_weights(model, state, where=str(self.weights))
         return model
@@ -117,8 +124,8 @@ def load_model(
     return spec.build(seed=seed)
 
 
-def _read(spec: ModelSpec) -> dict[str, torch.Tensor]:
-    return load_weights(str(spec.weights), allow_pickle=spec.allow_pickle)
+def _read(spec: ModelSpec, path: str | None) -> dict[str, torch.Tensor] | None:
+    return None if path is None else load_weights(path, allow_pickle=spec.allow_pickle)
 
 
 @contextmanager

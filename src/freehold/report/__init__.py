@@ -2,9 +2,11 @@
 
 from freehold.report.contents import (
     Accuracy,
+    Attacked,
     Curve,
     DomainResult,
     Layer,
+    Learning,
     MethodCard,
     PageData,
     Parameter,
@@ -16,9 +18,11 @@ from freehold.report.page import render_page, write_page
 
 __all__ = [
     "Accuracy",
+    "Attacked",
     "Curve",
     "DomainResult",
     "Layer",
+    "Learning",
     "MethodCard",
     "PageData",
     "Parameter",

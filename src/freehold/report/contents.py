@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from freehold.errors import DataError
@@ -165,6 +165,56 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Attacked:
+    """What one attacker reaches by fine-tuning the released model.
+
+    Attributes:
+        name: of the attacker.
+        budget: the fine-tuning recipe it had.
+        accuracies: mean test accuracy, one a size.
+        area: SLC-AUC in nats, mean over seeds; above 0 the released model helped.
+        normalised: the mean accuracy gap, in [-1, 1].
+        interval: of the area over seeds, None for one seed.
+    """
+
+    name: str
+    budget: str
+    accuracies: Sequence[float]
+    area: float
+    normalised: float
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Learning curves on one unauthorized domain.
+
+    Attributes:
+        domain: its name.
+        sizes: labelled images of the attacker, ascending.
+        reference: what the curves are compared with.
+        baseline: mean accuracy of the reference, one a size.
+        attacked: the worst for the defender first.
+        seeds: repeats that the means are over.
+    """
+
+    domain: str
+    sizes: Sequence[int]
+    reference: str
+    baseline: Sequence[float]
+    attacked: Sequence[Attacked]
+    seeds: int
+
+    def __post_init__(self) -> None:
+        where = f"learning curves on {self.domain!r}"
+        if not self.attacked:
+            raise DataError("no attacker was measured", where=where)
+        for series in (self.baseline, *(a.accuracies for a in self.attacked)):
+            if len(series) != len(self.sizes):
+                raise DataError(f"{len(series)} accuracies for {len(self.sizes)} sizes", where=where)
+
+
+@dataclass(frozen=True)
 class Parameter:
     """One hyper-parameter as it was used; ``default`` None means that none is to be shown."""
 
@@ -200,10 +250,12 @@ class PageData:
         method: name the method is registered under.
         card: the method's card.
         parameters: hyper-parameters by field name, in order.
-        domains: at least one; shown in this order, authorized ones first.
+        domains: shown authorized ones first, otherwise in this order; empty if nothing was measured.
         transfer: drops, ST-D, overall score.
         layers: kept weights by layer, in the order of the network; empty for methods without a mask.
         curves: training curves; empty hides the section.
+        gallery: images the method made, by what they are; each as in :class:`Sample`.
+        learning: learning curves by unauthorized domain; empty hides the section.
         configuration: resolved configuration as TOML.
         versions: software by name.
         record: sentences saying where the data come from and how they were split.
@@ -220,6 +272,8 @@ class PageData:
     transfer: Transfer
     layers: Sequence[Layer] = ()
     curves: Sequence[Curve] = ()
+    gallery: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    learning: Sequence[Learning] = ()
     configuration: str = ""
     versions: Mapping[str, str]
     record: Sequence[str] = ()
@@ -227,11 +281,9 @@ class PageData:
     duration: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.domains:
-            raise DataError("there is none", where="domains", fix="measure at least one domain")
-        for field in ("summary", "record", "notes"):
-            if isinstance(getattr(self, field), str):
-                raise DataError("is one string", where=field, fix="give a list of sentences")
+        for name in ("summary", "record", "notes"):
+            if isinstance(getattr(self, name), str):
+                raise DataError("is one string", where=name, fix="give a list of sentences")
 
     def of_role(self, role: Role) -> list[DomainResult]:
         """The domains of one role, in the order given."""

@@ -58,6 +58,12 @@ def change(drop: float) -> str:
     return "unchanged" if fixed(drop, 1) == "0.0" else f"{text} {'lost' if drop > 0 else 'gained'}"
 
 
+def signed(value: float) -> str:
+    """A difference with its sign and three decimals: ``+0.452``, ``−0.310``."""
+    text = fixed(value, 3)
+    return text if text.startswith(MINUS) or not math.isfinite(value) else f"+{text}"
+
+
 def st_d(value: float) -> str:
     """ST-D with four decimals; ``infinite`` without protection, ``undefined`` when no drop defines it."""
     if math.isnan(value):

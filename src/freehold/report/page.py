@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from freehold.errors import DataError, OutputError
-from freehold.report import figures, numbers
+from freehold.report import curves, figures, numbers
 from freehold.report.contents import ROLES, DomainResult, PageData, Role, by_role
 
 WIDE, NARROW, PANEL = 760, 350, 360  # widths of the drawings in CSS pixels
@@ -79,9 +79,10 @@ def render_page(data: PageData) -> str:
         st_d=numbers.st_d,
         link=_link,
         picture=_picture,
+        signed=numbers.signed,
     )
     environment.globals.update(
-        interval=numbers.interval, between=numbers.between, line=figures.line, is_log=figures.is_log
+        interval=numbers.interval, between=numbers.between, line=curves.line, is_log=curves.is_log
     )
     html = environment.get_template("page.html.j2").render(
         data=data,
@@ -118,13 +119,17 @@ def _figures(data: PageData) -> dict[str, str]:
     """All drawings by key; those of a phone are drawn apart, so that their type is not shrunken."""
     drawn = {}
     for name, width in (("wide", WIDE), ("narrow", NARROW)):
-        drawn[f"accuracy-{name}"] = figures.accuracy(
-            by_role(data.domains), width=width, key=f"accuracy-{name}"
-        )
+        if data.domains:
+            drawn[f"accuracy-{name}"] = figures.accuracy(
+                by_role(data.domains), width=width, key=f"accuracy-{name}"
+            )
         if data.layers:
             drawn[f"layers-{name}"] = figures.layers(data.layers, width=width, key=f"layers-{name}")
-    for index, (title, curves) in enumerate(data.panels()):
-        drawn[f"panel-{index}"] = figures.panel(title, curves, width=PANEL, key=f"panel-{index}")
+        for index, found in enumerate(data.learning):
+            key = f"learning-{index}-{name}"
+            drawn[key] = curves.learning(found, width=width, key=key)
+    for index, (title, series) in enumerate(data.panels()):
+        drawn[f"panel-{index}"] = curves.panel(title, series, width=PANEL, key=f"panel-{index}")
     return drawn
 
 

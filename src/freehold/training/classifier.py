@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from freehold.data.batches import Augment, Batch
 from freehold.data.domain import Domain, InputSpec
 from freehold.metrics.accuracy import share_correct
+from freehold.models.anatomy import find_head
 from freehold.settings import Settings
 from freehold.training.history import History, Validation
 from freehold.training.schedule import Loop
@@ -31,6 +32,7 @@ class Supervised(Settings):
     clip: float | None = Field(None, gt=0, description="largest gradient norm")
     shift: int = Field(2, ge=0, le=64, description="random translation by up to this many pixels")
     flip: bool = Field(False, description="random mirroring; wrong for digits and text")
+    head_only: bool = Field(False, description="train the last layer on a frozen trunk, a linear probe")
     evaluate_every: int = Field(0, ge=0, description="steps between validations; 0 validates at the end")
     patience: int | None = Field(None, ge=1, description="validations without improvement before stopping")
 
@@ -84,6 +86,14 @@ def train_classifier(
         accuracy = share_correct(model, domain.val, spec, precision=trainer.run.precision)
         return Validation(accuracy, {"accuracy": accuracy})
 
-    return trainer.fit(
-        model, cross_entropy, streams, settings.loop(len(domain.train)), name=name, validate=validate
-    )
+    loop = settings.loop(len(domain.train))
+    if not settings.head_only:
+        return trainer.fit(model, cross_entropy, streams, loop, name=name, validate=validate)
+    head = model.get_submodule(find_head(model, spec.example()))
+    model.requires_grad_(False)
+    head.requires_grad_(True)
+    try:
+        # Evaluation mode, or the norm layers of the frozen trunk would drift.
+        return trainer.fit(model, cross_entropy, streams, loop, name=name, mode="eval", validate=validate)
+    finally:
+        model.requires_grad_(True)
