@@ -156,3 +156,66 @@ def test_json_is_all_there_is_on_standard_output(freehold, source, tmp_path):
     ended = freehold("train", *sets("model.uri=convnet", *TINY, "seed=3"), "--out", tmp_path / "a", "--json")
     assert json.loads(ended.out)["directory"] == str(tmp_path / "a")
     assert "train: 2/2" in ended.err
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Attackers who take three steps."""
+    from freehold.attacks.learning_curve import BUDGETS
+
+    for name in ("equal", "swept"):
+        monkeypatch.setitem(BUDGETS, name, BUDGETS[name].model_copy(update={"patience": 0.05}))
+
+
+def test_evaluate_fine_tunes_as_attackers_would_and_shows_the_worst_first(freehold, bound, tmp_path, hurried):
+    page = tmp_path / "page.html"
+    asked = ["evaluate", bound, "--slc", "--sizes", "5,20", "--seeds", "2"]
+    ended = freehold(*asked, "--json", "--page", page)
+    assert ended.code == 0, ended.err
+    (found,) = ended.json["learning"]
+    areas = [area["value"] for area in found["areas"]]
+    assert found["domain"] == "digits" and areas == sorted(areas, reverse=True)
+    assert {"equal", "swept"} == {area["budget"] for area in found["areas"]}
+    names = {area["attacker"] for area in found["areas"]}
+    assert {"zeros kept", "regrow", "re-initialised zeros", "norms reset", "rescaled"} <= names
+    assert found["curves"]["scratch, equal"]["sizes"] == [5, 20]
+    assert found["unprotected"]["attacker"] == "unprotected"
+    assert "After fine-tuning" in page.read_text()
+    shown = freehold(*asked[:3], "--sizes", "5,20", "--seeds", "1", "--reference", "unprotected")
+    assert "against unprotected, budget equal" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sizes", "5,20"], "--sizes: belongs to --slc"),
+        (["--slc", "--sizes", "20,5"], "ascending"),
+        (["--slc", "--sizes", "5,x"], "sizes.1"),
+        (["--slc", "--sizes", "5,5000"], "5000 images asked for, 32 to be had"),
+        (["--slc", "--reference", "nothing"], "reference"),
+        (["--slc", "--seeds", "0"], "seeds"),
+    ],
+)
+def test_learning_curves_that_cannot_be_are_refused_in_one_line(freehold, bound, words, said):
+    ended = freehold("evaluate", bound, *words)
+    assert ended.code >= 64 and said in ended.err and "Traceback" not in ended.err
+
+
+def test_a_few_authorized_images_answer_what_a_source_free_run_left_open(freehold, source, tmp_path):
+    free = [f"model.weights={source}", *TINY[1:], *CUTTING, "method.variant=source-free"]
+    ended = freehold("protect", *sets(*free), "--out", tmp_path / "free")
+    assert ended.code == 0, ended.err
+    assert "what the owner pays is unknown" in ended.out and "--authorized" in ended.out
+    assert 'id="gallery"' in (tmp_path / "free" / "page.html").read_text()
+    checked = freehold("evaluate", tmp_path / "free", "--authorized", "digits-m", "--json")
+    (mine, _) = checked.json["evaluation"]["domains"]
+    assert mine["role"] == "authorized" and mine["drop_low"] <= mine["drop"] <= mine["drop_high"]
+
+
+def test_a_data_free_run_needs_no_data_at_all(freehold, source, tmp_path):
+    free = [f"model.weights={source}", "data.image_size=16", *TINY[4:], *CUTTING, "method.variant=data-free"]
+    ended = freehold("protect", *sets(*free), "--out", tmp_path / "free")
+    assert ended.code == 0, ended.err
+    assert "nothing shows what a stranger gets" in ended.out
+    again = freehold("evaluate", tmp_path / "free", "--on", "digits", "--authorized", "digits-m", "--json")
+    assert [d["name"] for d in again.json["evaluation"]["domains"]] == ["digits-m", "digits"]
