@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 import torch
-from authorization import CACHE, DATA, HERE, source_model
+from authorization import CACHE, DATA, HERE, source_model, write_section
 from safetensors.torch import save_file
 from torch import nn
 
@@ -179,6 +179,7 @@ def table(args: argparse.Namespace) -> None:
             lines += sorted_rows(pair, variant, args.seed)
     text = "\n".join(lines) + "\n"
     (HERE / "results" / "fine_tuning.md").write_text(text)
+    write_section("fine_tuning", text)
     print(text)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from freehold.artifacts import verify_run
 from freehold.config import Config, from_json
@@ -35,6 +35,7 @@ from freehold.jobs import evaluate, protect, train
 from freehold.metrics.claims import Claims, Verdict
 from freehold.metrics.transfer import evaluate as measure
 from freehold.models.checkpoint import apply_mask_file, load_checkpoint, state_hash
+from freehold.plugin import find
 
 DATA = {"authorized": "digits-m", "unauthorized": ["digits"], "image_size": 16, "limit": 40}
 TINY = {"threads": 1, "steps": 3, "batch_size": 8}
@@ -317,3 +318,49 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(ours):
     assert 0 < torch.load(io.BytesIO(state.read_bytes()[32:]), weights_only=True)["step"] < 40
     assert hash_of(train(config, ours / "cut").directory) == whole
     assert {p.name for p in ours.iterdir()} == {"whole", "cut"}
+
+
+@pytest.fixture
+def foreign(tmp_path) -> Path:
+    """A domain of three classes that the model does not know, as a file."""
+    import numpy as np
+
+    digits, rng = load_domain("digits", image_size=16), np.random.default_rng(0)
+    images = digits.train.images[:240].permute(0, 2, 3, 1).numpy()
+    labels = rng.integers(0, 3, 240)
+    path = tmp_path / "foreign.npz"
+    np.savez(
+        path, train_images=images[:200], train_labels=labels[:200], test_images=images[200:],
+        test_labels=labels[200:],
+    )  # fmt: skip
+    return path
+
+
+def test_an_encoder_gets_a_head_and_is_closed_to_a_domain_of_other_classes(source, foreign, tmp_path):
+    encoder = tmp_path / "encoder.safetensors"
+    trunk = {
+        f"backbone.{k}": v for k, v in load_file(source / "model.safetensors").items() if "head" not in k
+    }
+    save_file(trunk, encoder)
+    given = {"model": {"uri": "convnet", "encoder": str(encoder)}, "data": {"image_size": 16}}
+    data = {"authorized": "digits-m", "image_size": 16, "limit": 40}
+    training = {"threads": 1, "steps": 3, "batch_size": 8, "head_only": True}
+    probe = train(from_json({**given, "data": data, "train": training}), tmp_path / "probe", progress=False)
+    trained = load_file(probe.directory / "model.safetensors")
+    assert all(torch.equal(trained[k.removeprefix("backbone.")], v) for k, v in trunk.items())
+
+    pruning = {"name": "ntp", "outer": 1, "inner": 2, "steps": 2, "batch_size": 8, "sparsity": 0.5}
+    config = from_json(
+        {
+            "model": {"weights": str(probe.directory)},
+            "data": {**data, "unauthorized": [{"uri": f"npz:{foreign}", "name": "foreign"}]},
+            "train": {"threads": 1},
+            "method": pruning,
+        }
+    )
+    report = protect(config, tmp_path / "bound", progress=False)
+    assert [d.name for d in report.evaluation.domains] == ["digits-m"]
+    assert "foreign has other classes than the model" in report.summary[-1]
+    assert "residual" in (report.directory / "page.html").read_text()
+    with pytest.raises(DataError, match="10 classes against 3"):
+        protect(config.model_copy(update={"method": find("map")()}), tmp_path / "no", progress=False)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from freehold.authorization.cuti import CUTI
     from freehold.authorization.map import MAP
     from freehold.authorization.ntl import NTL
+    from freehold.authorization.ntp import NTP
     from freehold.config import Config, load_config
     from freehold.data.domain import Domain, Domains, InputSpec, Split
     from freehold.data.sources import load_domain
@@ -30,6 +31,7 @@ _HOMES = {
     "authorization.cuti": ("CUTI",),
     "authorization.map": ("MAP",),
     "authorization.ntl": ("NTL",),
+    "authorization.ntp": ("NTP",),
     "config": ("Config", "load_config"),
     "data.domain": ("Domain", "Domains", "InputSpec", "Split"),
     "data.sources": ("load_domain",),
@@ -50,6 +52,7 @@ __all__ = [
     "CUTI",
     "MAP",
     "NTL",
+    "NTP",
     "Card",
     "Claims",
     "Config",

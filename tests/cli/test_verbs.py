@@ -164,13 +164,14 @@ def hurried(monkeypatch):
     from freehold.attacks.learning_curve import BUDGETS
 
     for name in ("equal", "swept"):
-        monkeypatch.setitem(BUDGETS, name, BUDGETS[name].model_copy(update={"patience": 0.05}))
+        hasty = BUDGETS[name].model_copy(update={"patience": 0.05, "lrs": (1e-3,)})
+        monkeypatch.setitem(BUDGETS, name, hasty)
 
 
 def test_evaluate_fine_tunes_as_attackers_would_and_shows_the_worst_first(freehold, bound, tmp_path, hurried):
     page = tmp_path / "page.html"
-    asked = ["evaluate", bound, "--slc", "--sizes", "5,20", "--seeds", "2"]
-    ended = freehold(*asked, "--json", "--page", page)
+    asked = ["--slc", "--sizes", "5,20", "--seeds", "1"]
+    ended = freehold("evaluate", bound, *asked, "--json", "--page", page)
     assert ended.code == 0, ended.err
     (found,) = ended.json["learning"]
     areas = [area["value"] for area in found["areas"]]
@@ -181,8 +182,6 @@ def test_evaluate_fine_tunes_as_attackers_would_and_shows_the_worst_first(freeho
     assert found["curves"]["scratch, equal"]["sizes"] == [5, 20]
     assert found["unprotected"]["attacker"] == "unprotected"
     assert "After fine-tuning" in page.read_text()
-    shown = freehold(*asked[:3], "--sizes", "5,20", "--seeds", "1", "--reference", "unprotected")
-    assert "against unprotected, budget equal" in shown.out
 
 
 @pytest.mark.parametrize(
