@@ -17,7 +17,7 @@ METHODS = sorted(name for name in names() if issubclass(find(name), Protection))
 
 def small(method: type[Protection], **fields: Any) -> Protection:
     """The method at its shortest."""
-    short = {"steps": 4, "batch_size": 8}
+    short = {"steps": 4, "batch_size": 8, "outer": 2, "inner": 2, "sparsity": 0.4}
     return method(**{k: v for k, v in short.items() if k in method.model_fields}, **fields)
 
 

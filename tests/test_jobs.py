@@ -361,6 +361,8 @@ def test_an_encoder_gets_a_head_and_is_closed_to_a_domain_of_other_classes(sourc
     report = protect(config, tmp_path / "bound", progress=False)
     assert [d.name for d in report.evaluation.domains] == ["digits-m"]
     assert "foreign has other classes than the model" in report.summary[-1]
+    assert "and retraining the others" in report.summary[0]
+    assert not (report.directory / "mask.safetensors").exists()
     assert "residual" in (report.directory / "page.html").read_text()
     with pytest.raises(DataError, match="10 classes against 3"):
         protect(config.model_copy(update={"method": find("map")()}), tmp_path / "no", progress=False)

@@ -77,6 +77,18 @@ class OutputError(FreeholdError):
     exit_code = 73
 
 
+class SuspectError(FreeholdError):
+    """A suspect does not answer, or what it answers is no answer."""
+
+    exit_code = 76
+
+
+class SecretError(FreeholdError):
+    """A key, or the passphrase to it, is not the right one."""
+
+    exit_code = 77
+
+
 class ConfigError(FreeholdError):
     """A configuration or hyper-parameter is misspelt, missing or out of range."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -17,7 +18,25 @@ BUILTIN = {
     "map": "freehold.authorization.map:MAP",
     "ntl": "freehold.authorization.ntl:NTL",
     "cuti": "freehold.authorization.cuti:CUTI",
+    "ntp": "freehold.authorization.ntp:NTP",
+    "trigger-set": "freehold.ownership.trigger_set:TriggerSet",
+    "fine-tune": "freehold.attacks.fine_tune:FineTune",
+    "prune": "freehold.attacks.prune:Prune",
+    "quantize": "freehold.attacks.quantize:Quantize",
+    "perturb": "freehold.attacks.perturb:Perturb",
+    "transntl": "freehold.attacks.transntl:TransNTL",
+    "adapt": "freehold.attacks.adapt:Adapt",
+    "extract": "freehold.attacks.extract:Extract",
+    "filter": "freehold.attacks.filter:Filter",
 }
+
+
+class Access(enum.IntEnum):
+    """What somebody gets to see of a model; each level includes those before it."""
+
+    LABELS = 1
+    PROBABILITIES = 2
+    WEIGHTS = 3
 
 
 class Problem(BaseModel):

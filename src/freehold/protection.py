@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from freehold.data.domain import Domains
-from freehold.errors import ModelError, ProblemsError
+from freehold.errors import ModelError, ProblemsError, UsageError
+from freehold.keys.key import Key
 from freehold.models.anatomy import dry_run
 from freehold.models.checkpoint import Recipe, save_checkpoint
 from freehold.models.weights import state_hash, unwrap
@@ -34,9 +35,10 @@ class Outcome:
     Attributes:
         model: the protected model, a plain architecture.
         histories: training curves by the name of the fit.
-        mask: which weights are kept, for methods that prune; ``mask + original weights`` is the model.
+        mask: which weights are kept, for methods that prune.
         images: uint8 ``(n, C, H, W)`` a few of the images the method made, by what they are.
         notes: what the user has to know about this result.
+        retrained: whether kept weights were changed; if not, ``mask + original weights`` is the model.
     """
 
     model: nn.Module
@@ -44,6 +46,9 @@ class Outcome:
     mask: dict[str, Tensor] | None = None
     images: dict[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    figures: dict[str, float] = field(default_factory=dict)
+    key: Key | None = None
+    retrained: bool = False
 
 
 @dataclass
@@ -62,20 +67,21 @@ class Protected:
     record: dict[str, Any]
     mask: dict[str, Tensor] | None = None
     images: dict[str, Tensor] = field(default_factory=dict)
-    key: None = None
+    key: Key | None = None
 
     def kept(self) -> dict[str, tuple[int, int]]:
         """Kept and total weights of each masked tensor."""
         return {name: (int(mask.sum()), mask.numel()) for name, mask in (self.mask or {}).items()}
 
     def save(self, directory: Path | str, recipe: Recipe) -> None:
-        """Write weights, recipe and mask; nothing in the folder is needed to run the model but the first two.
+        """Write weights and recipe, and the mask if it makes this model out of the original one.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        base = self.record["source_hash"] if self.mask is not None else None
-        save_checkpoint(Path(directory), self.model, recipe, mask=self.mask, mask_base=base)
+        mask = None if self.record["retrained"] else self.mask
+        base = self.record["source_hash"] if mask is not None else None
+        save_checkpoint(Path(directory), self.model, recipe, mask=mask, mask_base=base)
 
 
 class Protection(Plugin):
@@ -129,18 +135,28 @@ class Protection(Plugin):
         """What only this method cannot cope with."""
         return []
 
+    def _key(self, key: Key | None, model: nn.Module, domains: Domains) -> Key | None:
+        """The key to work with; only ownership methods have one."""
+        if key is not None:
+            raise UsageError("this method keeps no secret", where=self.name, fix="leave out the key")
+        return None
+
     @final
-    def protect(self, model: nn.Module, domains: Domains, *, run: Run | None = None) -> Protected:
+    def protect(
+        self, model: nn.Module, domains: Domains, *, run: Run | None = None, key: Key | None = None
+    ) -> Protected:
         """Protect a copy of ``model``; the caller's model stays as it is.
 
         Args:
             model: any classifier from images ``(B, C, H, W)`` to logits ``(B, K)``.
             domains: where it may work and where it must not.
             run: device, precision, seed and place of resumable state.
+            key: of ownership methods, the secret to mark with; a new one is born if none is given.
 
         Raises:
             ProblemsError: with every reason at once, before any work.
             TrainingError: the loss became NaN or infinite.
+            UsageError: a key for a method that keeps no secret.
         """
         problems = self.problems(model, domains)
         if problems:
@@ -148,11 +164,13 @@ class Protection(Plugin):
         run = run or Run()
         subject = _copied(unwrap(model))
         source_hash = state_hash(subject)
-        identity = json.dumps([self.name, self.model_dump(mode="json"), source_hash], sort_keys=True)
+        key = self._key(key, subject, domains)
+        work = [self.name, self.model_dump(mode="json"), source_hash, *([key.commitment] if key else [])]
+        identity = json.dumps(work, sort_keys=True)
         trainer = Trainer(run, identity)
         began = time.monotonic()
         seen = self._seen(domains)
-        outcome = self._protect(subject.to(trainer.device), seen, trainer)
+        outcome = self._apply(subject.to(trainer.device), seen, trainer, key)
         seconds = time.monotonic() - began
         shipped = outcome.model.eval().to("cpu").to(memory_format=torch.contiguous_format)
         shipped.requires_grad_(True)
@@ -164,16 +182,25 @@ class Protection(Plugin):
             "device": str(trainer.device),
             "precision": run.precision,
             "source_hash": source_hash,
+            "retrained": outcome.retrained,
             "shipped_hash": state_hash(shipped),
             "histories": {name: history.to_json() for name, history in outcome.histories.items()},
+            "figures": outcome.figures,
             "notes": list(outcome.notes),
             "seen": [d.name for d in seen.all()],
             "domains": {d.name: dict(d.record) for d in domains.all()},
             "versions": versions(),
         }
+        sealed = outcome.key and outcome.key.released(state_hash(shipped))
+        if sealed is not None:
+            record["commitment"] = sealed.commitment
         mask = {name: m.cpu() for name, m in outcome.mask.items()} if outcome.mask is not None else None
         images = {name: shown.cpu() for name, shown in outcome.images.items()}
-        return Protected(shipped, record, mask, images)
+        return Protected(shipped, record, mask, images, sealed)
+
+    def _apply(self, model: nn.Module, domains: Domains, trainer: Trainer, key: Key | None) -> Outcome:
+        """Run the algorithm; ownership methods hand it the key."""
+        return self._protect(model, domains, trainer)
 
     @abstractmethod
     def _protect(self, model: nn.Module, domains: Domains, trainer: Trainer) -> Outcome:

@@ -15,6 +15,12 @@ def method(request) -> type[Protection]:
     return find(request.param)
 
 
+@pytest.fixture(autouse=True)
+def one_secret(monkeypatch) -> None:
+    """Keys are born equal, so that runs that are to be equal can be."""
+    monkeypatch.setattr("freehold.keys.key.secrets.token_bytes", lambda size: bytes(range(size)))
+
+
 @pytest.fixture(scope="session")
 def domains() -> Domains:
     here, there = (load_domain(uri, limit=60) for uri in ("digits-m", "digits"))

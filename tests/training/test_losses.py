@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from freehold.training.losses import bounded_divergence, distillation, label_divergence, mmd
+from freehold.training.losses import (
+    bounded_divergence,
+    distillation,
+    fisher_ratio,
+    label_divergence,
+    mmd,
+)
 
 
 def expanded_mmd(source, target):
@@ -90,3 +97,38 @@ def test_distillation_is_zero_at_the_teacher_and_equals_its_definition():
         float((p * (p / q).log()).sum(1).mean()), rel=1e-5
     )
     assert float(distillation(teacher, teacher)) == pytest.approx(0, abs=1e-6)
+
+
+def by_hand(features: np.ndarray, labels: np.ndarray) -> float:
+    """The Fisher ratio, sample by sample."""
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    classes = [c for c in np.unique(labels) if (labels == c).sum() >= 2]
+    means = {c: unit[labels == c].mean(0) for c in classes}
+    middle = np.mean(list(means.values()), 0)
+    between = np.mean([((m - middle) ** 2).sum() for m in means.values()])
+    within = np.mean([((unit[labels == c] - means[c]) ** 2).sum(1).mean() for c in classes])
+    return float(between / (within + 1e-6))
+
+
+def test_fisher_ratio_equals_the_sum_over_samples_and_does_not_see_scale():
+    draw = np.random.default_rng(0)
+    features, labels = draw.normal(size=(40, 6)) + 1, draw.integers(0, 7, 40)
+    labels[0] = 9  # a class of one
+    given = torch.tensor(features, dtype=torch.float32)
+    value = fisher_ratio(given, torch.tensor(labels), 12)
+    assert value == pytest.approx(by_hand(features, labels), rel=1e-4)
+    assert fisher_ratio(1000 * given, torch.tensor(labels), 12) == pytest.approx(float(value), rel=1e-4)
+
+
+def test_fisher_ratio_of_equal_means_is_zero_and_of_parted_classes_large():
+    pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    assert fisher_ratio(pair.repeat(2, 1), torch.tensor([0, 0, 1, 1]), 2) == 0
+    assert fisher_ratio(torch.eye(2).repeat(2, 1), torch.tensor([0, 1, 0, 1]), 2) > 1e4
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 0, 0, 0], [0, 0, 1, 2]])
+def test_fisher_ratio_without_two_classes_of_two_is_zero_with_a_zero_gradient(labels):
+    features = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    value = fisher_ratio(features, torch.tensor(labels), 4)
+    value.backward()
+    assert value == 0 and torch.equal(features.grad, torch.zeros(4, 5))

@@ -50,6 +50,8 @@ class Attacker(Settings):
                 _treat(model, name, weight, self)
             for norm in norm_layers(model).values():
                 _renew(norm, affine=self.norms == "reset", scale=self.scale == "live")
+        # Drawn apart, so that all attackers of one seed start from the same head.
+        with global_draws(seed, "attacker", "head"), torch.no_grad():
             last = model.get_submodule(head)
             if self.head == "fresh" and isinstance(last, nn.Linear):
                 last.reset_parameters()

@@ -1,4 +1,4 @@
-"""CUTI-Domain: compact un-transferable isolation domain, target-specified (Wang et al., CVPR 2023)."""
+"""CUTI-Domain: compact un-transferable isolation domain (Wang et al., CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class CUTI(Retraining):
     name = "cuti"
     kind = "authorization"
     card: ClassVar[Card] = Card(
-        title="CUTI-Domain, target-specified",
+        title="CUTI-Domain, target-specified or target-free",
         paper="Model Barrier: A Compact Un-Transferable Isolation Domain for Model Intellectual Property "
         "Protection",
         venue="CVPR 2023",
@@ -76,12 +76,18 @@ class CUTI(Retraining):
             "both batches are translated at random by up to two pixels; the publication augments nothing",
             "Adam at 5e-4 with cosine decay instead of 1e-4 with 0.999 a step",
             "the stages are found by looking at the model; the reference names them per architecture",
+            "target-free: hand-made looks of the source, in which the unprotected model still sees the "
+            "class, take the place of the publication's generated and restyled images",
         ),
         undisclosed=(
             "the generator's convolutions are random and untrained in the reference code: followed here",
             "batch norm: one joint pass over both domains",
         ),
-        needs=("labelled source and target images", "the same classes in both", "a trunk with stages"),
+        needs=(
+            "labelled source images",
+            "labelled target images of the same classes, or none at all",
+            "a trunk with stages",
+        ),
         breaks=(
             "TransNTL (CVPR 2024): fine-tuning on a tenth of the source data with perturbed inputs",
             "JailNTL (CVPR 2025): disguising target images as source images, with black-box access only",

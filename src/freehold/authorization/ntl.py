@@ -1,4 +1,4 @@
-"""NTL: non-transferable learning, target-specified (Wang et al., ICLR 2022)."""
+"""NTL: non-transferable learning, target-specified and source-only (Wang et al., ICLR 2022)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class NTL(Retraining):
     name = "ntl"
     kind = "authorization"
     card: ClassVar[Card] = Card(
-        title="Non-Transferable Learning, target-specified",
+        title="Non-Transferable Learning, target-specified or source-only",
         paper="Non-Transferable Learning: A New Approach for Model Ownership Verification and Applicability "
         "Authorization",
         venue="ICLR 2022",
@@ -58,13 +58,15 @@ class NTL(Retraining):
             "Adam at 5e-4 with cosine decay instead of 1e-4 with 0.999 a step: from a trained model the "
             "product of target loss and distance starts near zero, and takes some 300 steps to grow even so",
             "MMD in Gram form: equal value and gradient, without the (2B)x(2B)xD tensor",
+            "source-only: hand-made looks of the source, in which the unprotected model still sees the "
+            "class, take the place of the publication's adversarially trained generator",
         ),
         undisclosed=(
             "paper and reference code clip differently; both are offered, and the code divides both "
             "divergences by K",
             "batch norm: one joint pass over both domains, as later benchmark code does",
         ),
-        needs=("labelled source and target images", "the same classes in both"),
+        needs=("labelled source images", "labelled target images of the same classes, or none at all"),
         breaks=(
             "TransNTL (CVPR 2024): fine-tuning on a tenth of the source data with perturbed inputs",
             "JailNTL (CVPR 2025): disguising target images as source images, with black-box access only",

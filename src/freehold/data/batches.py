@@ -72,6 +72,12 @@ def normalise(images: Tensor, spec: InputSpec, *, channels_last: bool = False) -
     return images.to(torch.float32, memory_format=layout).mul_(scale).sub_(offset)
 
 
+def denormalise(images: Tensor, spec: InputSpec) -> Tensor:
+    """The inverse of :func:`normalise`, rounded and clamped to uint8."""
+    scale, offset = _scale_and_offset(spec, images.device)
+    return to_uint8((images + offset) / scale)
+
+
 @lru_cache(maxsize=8)  # so that a step on a GPU copies nothing over
 def _scale_and_offset(spec: InputSpec, device: torch.device) -> tuple[Tensor, Tensor]:
     mean, std = torch.tensor(spec.mean).view(1, -1, 1, 1), torch.tensor(spec.std).view(1, -1, 1, 1)

@@ -24,7 +24,13 @@ Histories = Mapping[str, Mapping[str, Any]]
 
 
 def sentences(
-    method: Protection, recipe: Recipe, evaluation: Evaluation, kept: Kept, domains: Domains
+    method: Protection,
+    recipe: Recipe,
+    evaluation: Evaluation,
+    kept: Kept,
+    domains: Domains,
+    *,
+    retrained: bool,
 ) -> tuple[str, ...]:
     """What was protected; what the owner keeps and pays; what a stranger gets; what is left open."""
     by_role: dict[str, list[DomainResult]] = {"authorized": [], "unauthorized": []}
@@ -38,7 +44,8 @@ def sentences(
     if kept:
         total = sum(pair[1] for pair in kept.values())
         cut = total - sum(pair[0] for pair in kept.values())
-        done += f", by cutting {percent(cut / total)} of its weights and changing no other"
+        rest = "retraining the others" if retrained else "changing no other"
+        done += f", by cutting {percent(cut / total)} of its weights and {rest}"
     return (
         f"{type(method).__name__} {done}.",
         _owner(owners[0])

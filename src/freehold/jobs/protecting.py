@@ -42,6 +42,12 @@ def protect(config: Config, directory: str | Path, *, progress: bool = True) -> 
         raise ConfigError(
             "which method is to protect the model?", where="method.name", fix='for example name = "map"'
         )
+    if method.kind == "ownership":
+        raise ConfigError(
+            f"{method.name} makes a key, and a run directory is no place for one",
+            where="method.name",
+            fix="mark the model from Python and keep the key with Key.save",
+        )
     if config.model.weights is None:
         raise ConfigError(
             "there is no trained model to protect",
@@ -66,7 +72,9 @@ def protect(config: Config, directory: str | Path, *, progress: bool = True) -> 
         evaluation = evaluate(model, shipped, measured) if measured.all() else summarise(measured, {})
         protected.model.to("cpu")
         kept = protected.kept()
-        summary = sentences(method, recipe, evaluation, kept, domains)
+        summary = sentences(
+            method, recipe, evaluation, kept, domains, retrained=protected.record["retrained"]
+        )
         claims = tuple(config.claims.check(evaluation))
         report = MeasuredReport(directory, evaluation, summary, claims, directory / PAGE)
         for sentence in summary:

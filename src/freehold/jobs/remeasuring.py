@@ -85,7 +85,7 @@ def evaluate(
     learned = [learning.measure(shipped, model, d, recipe, config) for d in domains.unauthorized if learning]
     metrics = json.loads((directory / "metrics.json").read_bytes())
     kept = {name: (pair[0], pair[1]) for name, pair in metrics["kept"].items()}
-    summary = sentences(method, recipe, evaluation, kept, domains)
+    summary = sentences(method, recipe, evaluation, kept, domains, retrained=record["retrained"])
     if page is not None:
         images = load_file(directory / IMAGES)
         histories = metrics["histories"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from freehold.training.history import History, Objective, Validation
+from freehold.training.history import History, Objective, Stream, Validation
 from freehold.training.run import Execution, Run
 from freehold.training.schedule import Loop
 from freehold.training.trainer import Trainer
 
-__all__ = ["Execution", "History", "Loop", "Objective", "Run", "Trainer", "Validation"]
+__all__ = ["Execution", "History", "Loop", "Objective", "Run", "Stream", "Trainer", "Validation"]

@@ -18,6 +18,13 @@ class Validation(NamedTuple):
     figures: dict[str, float]
 
 
+class Stream(Protocol):
+    """Where a fit's batches come from: :class:`~freehold.data.batches.Batches`, or anything like it."""
+
+    def batch(self, step: int) -> Batch:
+        """This process's part of the batch of ``step``; a pure function, so that resuming needs no state."""
+
+
 class Objective(Protocol):
     """One step's loss terms; ``"loss"`` is minimised, the others are only recorded."""
 

@@ -14,11 +14,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from freehold.data.batches import Batches
 from freehold.errors import TrainingError
 from freehold.models.checkpoint import state_hash
 from freehold.seeds import global_draws
-from freehold.training.history import History, Objective, Validation
+from freehold.training.history import History, Objective, Stream, Validation
 from freehold.training.progress import progress
 from freehold.training.schedule import Loop
 from freehold.training.state import Guard, StateFile, copy_state, restore_state, trained_state
@@ -51,7 +50,7 @@ class Fit:
         trainer: Trainer,
         model: nn.Module,
         objective: Objective,
-        streams: Mapping[str, Batches],
+        streams: Mapping[str, Stream],
         loop: Loop,
         name: str,
         mode: Literal["train", "eval"],
@@ -147,7 +146,8 @@ class Fit:
             self.accelerator.clip_grad_norm_(self.parameters, self.loop.clip)
         self.guard.check()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.loop.lr * self.loop.factor(self.step)
+            if not group.get("constant"):  # a group may keep the learning rate that it was built with
+                group["lr"] = self.loop.lr * self.loop.factor(self.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.guard.watch(self.step, terms["loss"])

@@ -69,6 +69,40 @@ def bounded_divergence(logits: Tensor, labels: Tensor, bound: float) -> Tensor:
     return F.cross_entropy(logits.float(), labels, reduction="none").clamp_max(bound).mean()
 
 
+def fisher_ratio(features: Tensor, labels: Tensor, num_classes: int, *, eps: float = 1e-6) -> Tensor:
+    r"""How well the classes can be told apart in feature space: between- over within-class scatter.
+
+    With features of unit length, :math:`\mu_c` the mean of class c and :math:`\mu` that of the means,
+
+    .. math:: R = \frac{\operatorname{mean}_c \|\mu_c - \mu\|^2}
+                     {\operatorname{mean}_c \operatorname{mean}_{i \in c} \|f_i - \mu_c\|^2 + \epsilon}
+
+    over the classes with at least two samples in the batch: one sample says nothing about scatter. Every
+    class weighs the same. (Non-transferable Pruning divides by the sum over classes: R is its value
+    times the number of classes.)
+
+    Args:
+        features: ``(B, D)``, any scale: each sample is divided by its length.
+        labels: ``(B,)`` in ``[0, num_classes)``.
+        num_classes: C; a class may be missing from the batch.
+        eps: keeps the ratio finite where each class is a point.
+
+    Returns:
+        Scalar, at least 0, in float32; 0 with a zero gradient if fewer than two classes count.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        unit = F.normalize(features.float(), dim=1)
+        member = F.one_hot(labels, num_classes).float()  # (B, C)
+        sizes = member.sum(0)
+        counts = (sizes >= 2).float()
+        share = counts / counts.sum().clamp_min(1)
+        means = member.T @ unit / sizes.clamp_min(1)[:, None]  # (C, D)
+        between = share @ (means - share @ means).square().sum(1)
+        scatter = (unit - means.index_select(0, labels)).square().sum(1)
+        within = share @ (member.T @ scatter / sizes.clamp_min(1))
+        return between / (within + eps)
+
+
 def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
     """KL divergence from teacher to student, mean over the batch, in nats; both ``(B, K)`` logits."""
     return F.kl_div(

@@ -15,7 +15,7 @@ from freehold.data.batches import Augment, Batches
 from freehold.data.domain import InputSpec, Split
 from freehold.errors import MissingDependencyError, UsageError
 from freehold.seeds import derive
-from freehold.training.history import History, Objective, Validation
+from freehold.training.history import History, Objective, Stream, Validation
 from freehold.training.loop import Fit
 from freehold.training.run import Run
 from freehold.training.schedule import Loop
@@ -80,7 +80,7 @@ class Trainer:
         self,
         model: nn.Module,
         objective: Objective,
-        streams: Mapping[str, Batches],
+        streams: Mapping[str, Stream],
         loop: Loop,
         *,
         name: str,

@@ -1,4 +1,4 @@
-"""The only place that turns counts and curves into probabilities, bounds and areas."""
+"""Confidence intervals and areas."""
 
 from __future__ import annotations
 

@@ -1,0 +1,117 @@
+"""Input filters: what a thief's service does to every image before the stolen model sees it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from freehold.attacks.base import Attack, Taken
+from freehold.data.domain import Domain, InputSpec
+from freehold.plugin import Access, Card
+from freehold.training import Trainer
+
+
+class Filter(Attack):
+    """Puts a filter before the model; what hides in fine detail of the image is lost."""
+
+    name = "filter"
+    access: ClassVar[Access] = Access.LABELS
+    card: ClassVar[Card] = Card(
+        title="Input filters",
+        paper="SoK: How Robust is Image Classification Deep Neural Network Watermarking?",
+        venue="IEEE S&P 2022",
+        goal="Wash every image before the model sees it, so that triggers do not arrive whole.",
+        changed=("strengths are relative, so that they fit images of any size",),
+        undisclosed=("strengths differ between toolkits; the defaults cost clean accuracy little",),
+        needs=("nothing but the service itself",),
+        breaks=("triggers that survive resizing and compression, as photographs of them would",),
+    )
+    stronger: ClassVar[dict[str, Any]] = {"strength": 2.0}
+
+    filter: Literal["blur", "median", "depth", "noise", "crop", "jpeg"] = Field(
+        "blur", description="Gaussian blur, 3x3 median, fewer grey levels, noise, crop and resize, JPEG"
+    )
+    strength: float = Field(1.0, gt=0, le=4, description="1 is mild; doubles what is lost")
+
+    def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:
+        return Taken(Filtered(model, self.filter, self.strength, spec).to(trainer.device))
+
+
+class Filtered(nn.Module):
+    """A model behind a filter; takes and gives what the model does."""
+
+    def __init__(self, model: nn.Module, kind: str, strength: float, spec: InputSpec) -> None:
+        super().__init__()
+        self.model, self.kind, self.strength = model, kind, strength
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, K)`` of the filtered images."""
+        pixels = (images * self.std + self.mean).clamp(0, 1)
+        logits: Tensor = self.model((FILTERS[self.kind](pixels, self.strength) - self.mean) / self.std)
+        return logits
+
+
+def blur(pixels: Tensor, strength: float) -> Tensor:
+    """Gaussian of ``0.5 * strength`` pixels at 32 pixels, more on larger images."""
+    sigma = 0.5 * strength * max(1.0, pixels.shape[-1] / 32)
+    reach = max(1, round(3 * sigma))
+    grid = torch.arange(-reach, reach + 1, dtype=pixels.dtype, device=pixels.device)
+    line = torch.softmax(-grid.square() / (2 * sigma * sigma), 0)
+    kernel = (line[:, None] * line).expand(pixels.shape[1], 1, -1, -1)
+    return F.conv2d(F.pad(pixels, [reach] * 4, mode="replicate"), kernel, groups=pixels.shape[1])
+
+
+def median(pixels: Tensor, strength: float) -> Tensor:
+    """Median of each pixel's 3x3 surroundings, ``strength`` times over."""
+    batch, channels, height, width = pixels.shape
+    for _ in range(max(1, round(strength))):
+        windows = F.unfold(F.pad(pixels, [1] * 4, mode="replicate"), 3)
+        pixels = windows.view(batch, channels, 9, height, width).median(2).values
+    return pixels
+
+
+def depth(pixels: Tensor, strength: float) -> Tensor:
+    """``2^(5 - strength)`` levels."""
+    top = 2 ** (5 - strength) - 1
+    return (pixels * top).round() / top
+
+
+def noise(pixels: Tensor, strength: float) -> Tensor:
+    """Gaussian noise of deviation ``0.03 * strength``, the same for the same image."""
+    draws = torch.Generator().manual_seed(0)
+    pattern = torch.randn(pixels.shape[1:], generator=draws).to(pixels)
+    return (pixels + 0.03 * strength * pattern).clamp(0, 1)
+
+
+def crop(pixels: Tensor, strength: float) -> Tensor:
+    """Cut ``strength`` sixteenths off each side and resize."""
+    rows, columns = (max(1, round(strength * side / 16)) for side in pixels.shape[-2:])
+    inner = pixels[..., rows:-rows, columns:-columns]
+    return F.interpolate(inner, pixels.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def jpeg(pixels: Tensor, strength: float) -> Tensor:
+    """JPEG of quality ``90 - 20 * strength``."""
+    import numpy as np
+    from PIL import Image
+
+    quality = max(5, round(90 - 20 * strength))
+    coded = []
+    for image in (pixels * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).squeeze(-1).numpy():
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        coded.append(np.asarray(Image.open(file)))
+    batch = torch.from_numpy(np.stack(coded)).view(len(pixels), *pixels.shape[-2:], -1)
+    return batch.permute(0, 3, 1, 2).to(pixels) / 255
+
+
+FILTERS = {"blur": blur, "median": median, "depth": depth, "noise": noise, "crop": crop, "jpeg": jpeg}

@@ -1,0 +1,8 @@
+"""Secrets: the owner's key, what is derived from it, and the encrypted file it is kept in."""
+
+from __future__ import annotations
+
+from freehold.keys.key import Key
+from freehold.keys.stream import Stream
+
+__all__ = ["Key", "Stream"]

@@ -1,0 +1,117 @@
+"""A file that holds bytes under a passphrase: scrypt makes the key, AES-256-GCM encrypts and seals.
+
+Layout: magic (8 bytes), version, log2 of scrypt's N, its r and p (1 byte each), salt (16), nonce (12),
+ciphertext with its tag (16), and SHA-256 over all before (32). The digest tells damage from a wrong
+passphrase; it needs no secret and protects from nothing else. Everything before the ciphertext is
+authenticated by the tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from freehold.artifacts.files import sync, writing
+from freehold.errors import ArtifactError, MissingInputError, OutputError, SecretError
+
+MAGIC, VERSION = b"FRHLDKEY", 1
+LOG2_N, R, P = 17, 8, 1  # 128 MiB and some 0.3 s a try (OWASP's advice for scrypt)
+_SALT, _NONCE, _TAG, _DIGEST = 16, 12, 16, 32
+_HEADER = len(MAGIC) + 4
+_LARGEST = 1 << 30  # bytes
+
+
+def write_vault(path: Path, data: bytes, passphrase: str, *, replace: bool = False) -> None:
+    """Encrypt ``data`` into ``path``, mode 0600, whole or not at all.
+
+    Raises:
+        SecretError: the passphrase is empty.
+        OutputError: there is a file already and ``replace`` is not set, or it cannot be written.
+    """
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    if not passphrase:
+        raise SecretError("an empty passphrase protects nothing", where="passphrase")
+    if path.exists() and not replace:
+        raise OutputError(
+            "there is a file already, and a key that is lost cannot be made again",
+            where=str(path),
+            fix="choose another name",
+        )
+    salt, nonce = secrets.token_bytes(_SALT), secrets.token_bytes(_NONCE)
+    head = MAGIC + bytes([VERSION, LOG2_N, R, P]) + salt + nonce
+    sealed = head + AESGCM(_stretched(passphrase, salt, LOG2_N, R, P)).encrypt(nonce, data, head)
+    _write_private(path, sealed + hashlib.sha256(sealed).digest())
+
+
+def read_vault(path: Path, passphrase: str) -> bytes:
+    """What :func:`write_vault` encrypted.
+
+    Raises:
+        MissingInputError: there is no such file, or no permission to read it.
+        ArtifactError: not a key file, truncated, altered, or of another version.
+        SecretError: the passphrase is wrong.
+    """
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    where = str(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise MissingInputError(f"cannot read the key: {error.strerror}", where=where) from error
+    if not content.startswith(MAGIC):
+        raise ArtifactError(
+            "is no key file of freehold", where=where, fix="name the file that Key.save wrote"
+        )
+    if len(content) > _LARGEST or len(content) < _HEADER + _SALT + _NONCE + _TAG + _DIGEST:
+        raise _damaged(where)
+    version, log2_n, r, p = content[len(MAGIC) : _HEADER]
+    if version != VERSION:
+        raise ArtifactError(
+            f"a key file of version {version}; this one reads version {VERSION}",
+            where=where,
+            fix="use the version of freehold that wrote it",
+        )
+    sealed, digest = content[:-_DIGEST], content[-_DIGEST:]
+    if hashlib.sha256(sealed).digest() != digest or not (14 <= log2_n <= 20 and r == R and p == P):
+        raise _damaged(where)
+    start = _HEADER + _SALT + _NONCE
+    head, salt, nonce = sealed[:start], sealed[_HEADER : _HEADER + _SALT], sealed[start - _NONCE : start]
+    try:
+        return AESGCM(_stretched(passphrase, salt, log2_n, r, p)).decrypt(nonce, sealed[start:], head)
+    except InvalidTag:
+        raise SecretError("the passphrase is wrong", where=where, fix="try another passphrase") from None
+
+
+def _stretched(passphrase: str, salt: bytes, log2_n: int, r: int, p: int) -> bytes:
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+    # surrogateescape: a passphrase from the environment or a terminal may be any bytes
+    secret = passphrase.encode("utf-8", "surrogateescape")
+    return Scrypt(salt=salt, length=32, n=1 << log2_n, r=r, p=p).derive(secret)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Like ``write_file``, but at no time can others read it."""
+    passing = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with writing(path):
+        try:
+            handle = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            passing.replace(path)
+            sync(path.parent)
+        finally:
+            with suppress(OSError):
+                passing.unlink()
+
+
+def _damaged(where: str) -> ArtifactError:
+    return ArtifactError("the key file is truncated or damaged", where=where, fix="restore it from a backup")

@@ -1,0 +1,246 @@
+"""What every ownership method is: a mark that a key puts in, and trials that a suspect is put to."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from freehold.data.domain import Domains
+from freehold.data.inputs import InputSpec
+from freehold.errors import ModelError, SecretError, SuspectError, UsageError
+from freehold.keys.key import Key
+from freehold.models.anatomy import dry_run
+from freehold.ownership.observation import Observation, Trials
+from freehold.ownership.suspect import Suspect
+from freehold.ownership.verdict import Verdict, several, verdict_on
+from freehold.plugin import Access, find
+from freehold.protection import Outcome, Protection
+from freehold.statistics import Wealth
+from freehold.training import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class OwnershipMethod(Protection):
+    """Base of the methods that show whose a model is. Subclasses embed and observe; judging is done here.
+
+    A method hands over the secret labels of its trials once, and the suspect's answers as it gets them;
+    it neither counts nor computes probabilities.
+    """
+
+    kind = "ownership"
+    access: ClassVar[Access] = Access.LABELS  # the least that verifying needs
+    survives: ClassVar[float] = 0.5  # share of trials that a derived model keeps, as the card says
+
+    @property
+    def needs_unauthorized(self) -> bool:
+        """A mark is put in on the model's own domain."""
+        return False
+
+    @abstractmethod
+    def _embed(self, model: nn.Module, domains: Domains, trainer: Trainer, key: Key) -> Outcome:
+        """The algorithm; arguments as ``_protect``, and the key, bound to this method.
+
+        The outcome may hold a key that is bound to more: what was learned.
+        """
+
+    @abstractmethod
+    def _trials(self, key: Key) -> Trials:
+        """The secret labels, drawn from the key, and the null."""
+
+    @abstractmethod
+    def _observe(self, suspect: Suspect, key: Key) -> Iterator[Tensor]:
+        """The suspect's answers to the trials, int64, in order and in parts of any size.
+
+        A part is asked for only when it is needed. Raises SuspectError if the suspect fails.
+        """
+
+    @final
+    def _protect(self, model: nn.Module, domains: Domains, trainer: Trainer) -> Outcome:
+        raise UsageError("an ownership method works with a key", where=self.name, fix="call protect")
+
+    @final
+    def _apply(self, model: nn.Module, domains: Domains, trainer: Trainer, key: Key | None) -> Outcome:
+        if key is None:
+            raise UsageError("no key", where=self.name, fix="call protect")
+        outcome = self._embed(model, domains, trainer, key)
+        outcome.key = outcome.key or key
+        return outcome
+
+    @final
+    def _key(self, key: Key | None, model: nn.Module, domains: Domains) -> Key:
+        facts = {
+            "input": domains.input.model_dump(mode="json"),
+            "num_classes": dry_run(model, domains.input.example()).shape[1],
+        }
+        return (key or Key.born()).bound(self.name, self.model_dump(mode="json"), facts)
+
+    @final
+    def verify(
+        self,
+        suspect: Suspect,
+        key: Key,
+        *,
+        alpha: float = 1e-6,
+        commitment: str | None = None,
+        sequential: bool = False,
+    ) -> Verdict:
+        """Put a suspect to the key's trials.
+
+        Args:
+            suspect: see :func:`~freehold.ownership.suspect.suspect`.
+            key: of a model marked by this method.
+            alpha: largest chance of MATCH for an innocent suspect, in (0, 0.05].
+            commitment: of the key, as it was published before the model was released. Without one the
+                p-value counts 2**64 times, since the secret may have been chosen to fit the suspect.
+            sequential: stop as soon as the case is clear; costs few queries, and a little power.
+
+        Raises:
+            UsageError: alpha out of range, or the suspect is of another input size.
+            ModelError: the suspect knows another number of classes.
+            SecretError: the key is of another method, other settings or another commitment.
+        """
+        if not 0 < alpha <= 0.05:
+            raise UsageError(f"alpha {alpha} is not in (0, 0.05]", where="alpha")
+        self._check_key(key, commitment)
+        self._check_suspect(suspect, key)
+        trials, asked = self._trials(key), suspect.queries
+        answers, failure = torch.empty(0, dtype=torch.int64), ""
+        wealth = Wealth(trials.rate) if sequential else None
+
+        def observed() -> Observation:
+            p_value = None if wealth is None else wealth.p_value
+            return Observation(trials, answers, alpha, self.survives, commitment is not None, p_value)
+
+        if suspect.access < self.access:
+            failure = f"{self.access.name.lower()} are needed and {suspect.access.name.lower()} are given"
+        elif observed().reachable() <= alpha:
+            try:
+                for part in self._observe(suspect, key):
+                    part = self._fitting(part, len(trials.labels) - len(answers))
+                    expected = trials.labels[len(answers) : len(answers) + len(part)]
+                    answers = torch.cat([answers, part])
+                    if wealth is not None:
+                        wealth.update((part == expected).tolist())
+                        if _clear(observed(), wealth, len(trials.labels)):
+                            break
+                else:
+                    if len(answers) != len(trials.labels):
+                        failure = f"only {len(answers)} of {len(trials.labels)} trials were answered"
+            except SuspectError as error:
+                failure = f"the suspect {error.what}"
+        verdict = verdict_on(
+            observed(),
+            suspect=suspect.name,
+            key=(key.method, key.owner, key.commitment),
+            access=self.access,
+            queries=suspect.queries - asked,
+            failure=failure,
+        )
+        logger.info("%s: %s, %s", suspect.name, verdict.decision, verdict.reason)
+        return verdict
+
+    def _check_key(self, key: Key, commitment: str | None) -> None:
+        if not isinstance(key, Key):
+            raise UsageError(f"a {type(key).__name__} is no key", where="key")
+        if key.method != self.name:
+            fix = f"verify with {key.method}" if key.method else "the key was never bound to a model"
+            raise SecretError(f"the key is not of {self.name}", where="key", fix=fix)
+        if json.loads(self.model_dump_json()) != dict(key.settings):
+            raise SecretError("the key was made with other settings", where="key", fix="call freehold.verify")
+        if commitment is not None and not hmac.compare_digest(
+            commitment.strip().lower().encode(), key.commitment.encode()
+        ):
+            raise SecretError(
+                "the key is not the one that was committed to",
+                where="commitment",
+                fix="hand in the commitment published with the model, or its key",
+            )
+
+    def _check_suspect(self, suspect: Suspect, key: Key) -> None:
+        """Refuse what can be known not to fit, before any query."""
+        facts = key.facts
+        if suspect.num_classes != facts["num_classes"]:
+            raise ModelError(
+                f"knows {suspect.num_classes} classes; the marked model knows {facts['num_classes']}",
+                where=suspect.name,
+                fix="if its classes contain those of the marked model, wrap it in a function that maps them",
+            )
+        marked = InputSpec(**facts["input"])
+        if (suspect.input.size, suspect.input.channels) != (marked.size, marked.channels):
+            raise UsageError(
+                f"takes {suspect.input.channels} x {suspect.input.size} images; "
+                f"the marked model takes {marked.channels} x {marked.size}",
+                where=suspect.name,
+                fix="wrap it in a function that resizes",
+            )
+
+    def _fitting(self, part: Tensor, left: int) -> Tensor:
+        if part.dtype != torch.int64 or part.dim() != 1 or len(part) > left:
+            raise UsageError(f"answers of shape {tuple(part.shape)} for {left} trials", where=self.name)
+        return part.cpu()
+
+
+def _clear(observed: Observation, wealth: Wealth, trials: int) -> bool:
+    """Whether a sequential test may stop: it matches, or it cannot any more and is unlike a derived model."""
+    hopeless = wealth.reach(trials - wealth.trials) * observed.allowance > observed.alpha
+    if hopeless:
+        return observed.unlike_derived()
+    adjusted = max(observed.chance(), observed.given_answers()) * observed.allowance
+    return adjusted <= observed.alpha
+
+
+def method_of(key: Key) -> OwnershipMethod:
+    """The method that a key is bound to, with the settings it was made with.
+
+    Raises:
+        SecretError: the key is not bound to an ownership method that is installed.
+    """
+    try:
+        found = find(key.method)
+    except UsageError as error:
+        raise SecretError(f"unknown method {key.method!r}", where="key", fix=error.fix) from error
+    if not issubclass(found, OwnershipMethod):
+        raise SecretError(f"{key.method!r} is no ownership method", where="key")
+    return found(**key.settings)
+
+
+def verify(
+    suspect: Suspect,
+    key: Key,
+    *,
+    alpha: float = 1e-6,
+    commitment: str | None = None,
+    sequential: bool = False,
+) -> Verdict:
+    """Does ``suspect`` carry ``key``? See :meth:`OwnershipMethod.verify`."""
+    return method_of(key).verify(suspect, key, alpha=alpha, commitment=commitment, sequential=sequential)
+
+
+def verify_all(
+    cases: Iterable[tuple[Suspect, Key]], *, alpha: float = 1e-6, commitments: Iterable[str] = ()
+) -> list[Verdict]:
+    """Verdicts on several suspects or keys, corrected by Holm for their number.
+
+    Args:
+        cases: pairs of suspect and key.
+        alpha: largest chance of any false MATCH among them.
+        commitments: those published before release; a key counts as committed if its own is among them.
+
+    Raises:
+        FreeholdError: as :meth:`OwnershipMethod.verify`, of the first case that cannot be run.
+    """
+    published = {text.strip().lower() for text in commitments}
+    return several(
+        [
+            verify(s, k, alpha=alpha, commitment=k.commitment if k.commitment in published else None)
+            for s, k in cases
+        ]
+    )

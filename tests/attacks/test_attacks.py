@@ -1,0 +1,196 @@
+"""Formulas of single attacks; what all attacks must do is in tests/contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from kit import Small, quiet
+from torch import nn
+
+from freehold.attacks.adapt import Adapt, _Memory
+from freehold.attacks.extract import Extract
+from freehold.attacks.filter import FILTERS, Filter
+from freehold.attacks.fine_tune import FineTune
+from freehold.attacks.perturb import Perturb
+from freehold.attacks.prune import Prune, prune
+from freehold.attacks.quantize import Quantize, rounded
+from freehold.attacks.transntl import climb, perturbed
+from freehold.data import InputSpec, Split
+from freehold.data.sources import load_domain
+
+SPEC = InputSpec(size=32)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_domain("digits", limit=120)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
+@pytest.mark.parametrize("scope", ["layer", "global", "random"])
+def test_pruning_cuts_exactly_its_share_and_the_smallest(share, scope):
+    weights = [nn.Parameter(torch.randn(20, 10)), nn.Parameter(5 * torch.randn(30, 10))]
+    before = [w.detach().clone() for w in weights]
+    prune(weights, share, scope, seed=0)
+    cut = [int((w == 0).sum()) for w in weights]
+    assert sum(cut) == pytest.approx(share * 500, abs=1)
+    if scope != "global":
+        assert cut == [round(share * 200), round(share * 300)]
+    if scope != "random":
+        largest = [
+            float(b[w == 0].abs().max()) if c else 0 for b, w, c in zip(before, weights, cut, strict=True)
+        ]
+        for b, w, top in zip(before, weights, largest, strict=True):
+            assert (b[w != 0].abs() > (max(largest) if scope == "global" else top)).all()
+    for b, w in zip(before, weights, strict=True):
+        assert torch.equal(w[w != 0], b[w != 0])
+
+
+def test_quantized_weights_lie_on_a_grid_of_their_channel():
+    weight = torch.randn(8, 4, 3, 3)
+    for bits in (2, 4, 8):
+        on_grid = rounded(weight, bits)
+        step = weight.abs().flatten(1).amax(1) / (2 ** (bits - 1) - 1)
+        multiples = on_grid / step.view(-1, 1, 1, 1)
+        torch.testing.assert_close(multiples, multiples.round())
+        assert ((on_grid - weight).abs() <= step.view(-1, 1, 1, 1) / 2 + 1e-6).all()
+    assert not rounded(torch.zeros(2, 3), 8).any()
+
+
+def test_only_the_last_layer_moves_and_re_training_starts_it_anew(digits):
+    model = Small()
+    for variant in ("FTLL", "RTLL"):
+        attacked = FineTune(variant=variant, epochs=0.2, batch_size=16).run(model, digits, SPEC, run=quiet())
+        trunk = [k for k in model.state_dict() if not k.startswith("head")]
+        for key in trunk:
+            assert torch.equal(attacked.last.state_dict()[key], model.state_dict()[key]), key
+        far = (attacked.last.head.weight - model.head.weight).norm() / model.head.weight.norm()
+        assert far < 0.5 if variant == "FTLL" else far > 0.5
+    everything = FineTune(epochs=0.2, batch_size=16).run(model, digits, SPEC, run=quiet())
+    assert not torch.equal(everything.last.features[0].weight, model.features[0].weight)
+
+
+def test_zeros_are_kept_if_the_attacker_keeps_them(digits):
+    model = Small()
+    with torch.no_grad():
+        model.features[4].weight[:8] = 0
+    kept = FineTune(zeros="kept", epochs=0.3, batch_size=16).run(model, digits, SPEC, run=quiet())
+    free = FineTune(epochs=0.3, batch_size=16).run(model, digits, SPEC, run=quiet())
+    assert not kept.last.features[4].weight[:8].any() and free.last.features[4].weight[:8].any()
+
+
+def test_the_best_state_and_the_last_are_both_there(digits):
+    attacked = FineTune(variant="RTAL", epochs=4, lr=0.05, batch_size=16).run(
+        Small(), digits, SPEC, run=quiet()
+    )
+    history = attacked.record["history"]
+    assert attacked.after.value > attacked.before.value
+    assert history["best_step"] in [v["step"] for v in history["validation"]]
+    assert attacked.record["cost"]["images"] == len(digits.train) and attacked.record["cost"]["seconds"] > 0
+
+
+def test_noise_is_as_large_as_asked(digits):
+    model = Small()
+    attacked = Perturb(noise=0.3).run(model, digits, SPEC, run=quiet())
+    was, now = model.features[4].weight, attacked.model.features[4].weight
+    assert float(((now - was).std() / was.std()).detach()) == pytest.approx(0.3, rel=0.1)
+    shifted = Perturb(noise=0, shift=1).run(model, digits, SPEC, run=quiet()).model.features[4].weight
+    assert shifted.flatten(1).mean(1).abs().max() < 1e-6
+
+
+def test_pruned_and_rounded_models_answer(digits):
+    for attack in (Prune(share=0.5), Quantize(bits=8)):
+        attacked = attack.run(Small(), digits, SPEC, run=quiet())
+        assert 0 <= attacked.after.value <= 1 and attacked.record["cost"]["images"] == 0
+
+
+def test_the_sharpness_aware_step_is_that_of_its_paper():
+    weights = {
+        "a": torch.tensor([1.0, -2.0], requires_grad=True),
+        "b": torch.tensor([[0.5]], requires_grad=True),
+    }
+    gradients = (torch.tensor([3.0, 1.0]), torch.tensor([[-4.0]]))
+    climbed = climb(weights, gradients, radius=0.5)
+    scaled = np.array([1 * 3.0, 2 * 1.0, 0.5 * -4.0])
+    step = 0.5 * np.array([1, 2, 0.5]) * scaled / np.linalg.norm(scaled)
+    moved = torch.cat([climbed["a"].flatten(), climbed["b"].flatten()]).detach().numpy()
+    np.testing.assert_allclose(moved, np.array([1.0, -2.0, 0.5]) + step, rtol=1e-6)
+    climbed["a"].sum().backward()
+    assert torch.equal(weights["a"].grad, torch.ones(2))  # the move itself is constant
+
+
+def test_perturbed_images_come_in_four_groups():
+    images = torch.randn(3, 2, 16, 16)
+    clean, added, scaled, blurred = perturbed(images, 0.2, torch.Generator().manual_seed(0)).chunk(4)
+    assert torch.equal(clean, images)
+    assert float((added - images).std()) == pytest.approx(0.2, rel=0.1)
+    assert float(((scaled - images) / images).std()) == pytest.approx(0.2, rel=0.1)
+    flat = torch.full((1, 2, 16, 16), 0.7)
+    assert torch.allclose(perturbed(flat, 0.2, torch.Generator())[3:], flat)
+    assert blurred.std() < images.std()
+
+
+def test_pseudo_labels_follow_the_clusters_not_the_classifier():
+    angles = torch.tensor([0.0, 0.1, 0.2, 1.4, 1.5, 1.6])
+    points = torch.stack([angles.cos(), angles.sin()], 1)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(2, 2, bias=False)
+            self.head.weight.data = torch.eye(2)
+
+        def forward(self, images):
+            return self.head(images.flatten(1)[:, :2])
+
+    memory = _Memory(Net(), 6, 2, 2)
+    with torch.no_grad():
+        memory.features.copy_(points)
+    images = torch.zeros(6, 1, 4, 4, dtype=torch.uint8)
+    images.view(6, -1)[:, :2] = ((points + 1) / 2 * 255).round().to(torch.uint8)
+    split = Split(images, torch.tensor([0, 1, 0, 1, 0, 1]))
+    memory.fill("head", split, InputSpec(size=4, channels=1), "fp32")
+    assert memory.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("variant", ["SHOT", "NRC"])
+def test_adaptation_never_looks_at_labels_and_leaves_the_head(digits, variant):
+    shuffled = Split(digits.train.images, digits.train.labels.roll(7))
+    other = digits.with_splits({"train": shuffled, "val": digits.val, "test": digits.test})
+    model, attack = Small(), Adapt(variant=variant, epochs=0.5, batch_size=16)
+    one, two = (attack.run(model, d, SPEC, run=quiet()) for d in (digits, other))
+    assert one.record["result_hash"] == two.record["result_hash"]
+    assert torch.equal(one.model.head.weight, model.head.weight)
+    assert not torch.equal(one.model.features[0].weight, model.features[0].weight)
+
+
+@pytest.mark.parametrize("kind", sorted(FILTERS))
+@pytest.mark.parametrize("strength", [1.0, 2.0])
+def test_filters_keep_shape_and_range_and_lose_more_when_stronger(digits, kind, strength):
+    pixels = digits.test.images[:6].float() / 255
+    filtered = FILTERS[kind](pixels, strength)
+    assert filtered.shape == pixels.shape and filtered.min() >= 0 and filtered.max() <= 1
+    lost = (filtered - pixels).square().mean()
+    assert 0 < lost < 0.1
+    assert lost <= (FILTERS[kind](pixels, 2 * strength) - pixels).square().mean()
+
+
+def test_a_filtered_model_is_the_model_behind_the_filter(digits):
+    model = Small().eval()
+    attacked = Filter(filter="depth").run(model, digits, SPEC, run=quiet()).model
+    images = torch.randn(3, 3, 32, 32).clamp(-1, 1)
+    washed = FILTERS["depth"]((images + 1) / 2, 1.0) * 2 - 1
+    torch.testing.assert_close(attacked(images), model(washed))
+
+
+def test_extraction_uses_answers_and_no_labels(digits):
+    shuffled = Split(digits.train.images, digits.train.labels.roll(7))
+    other = digits.with_splits({"train": shuffled, "val": digits.val, "test": digits.test})
+    for answers in ("soft", "hard"):
+        attack = Extract(answers=answers, epochs=0.5, batch_size=16)
+        one, two = (attack.run(Small(), d, SPEC, run=quiet()) for d in (digits, other))
+        assert one.record["result_hash"] == two.record["result_hash"] != one.record["attacked_hash"]
+        assert one.record["cost"]["queries"] == len(digits.train) + len(digits.val)
+    across = Extract(architecture="convnet", epochs=0.1).run(Small(), digits, SPEC, run=quiet())
+    assert type(across.model).__name__ == "ConvNet"
