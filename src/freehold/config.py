@@ -224,10 +224,11 @@ def _override(data: dict[str, Any], override: str) -> None:
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
             raise ConfigError("is no table", where=".".join(path[:depth]), fix="it has no keys to set")
-    data[last] = _value(text.strip())
+    data[last] = parse_value(text.strip())
 
 
-def _value(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """A value as TOML writes it; what is no TOML value is taken as text."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):

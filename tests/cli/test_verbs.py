@@ -218,3 +218,30 @@ def test_a_data_free_run_needs_no_data_at_all(freehold, source, tmp_path):
     assert "nothing shows what a stranger gets" in ended.out
     again = freehold("evaluate", tmp_path / "free", "--on", "digits", "--authorized", "digits-m", "--json")
     assert [d["name"] for d in again.json["evaluation"]["domains"]] == ["digits-m", "digits"]
+
+
+def test_one_command_attacks_a_run_and_says_what_came_back(freehold, bound):
+    before = {p.name: p.read_bytes() for p in bound.iterdir()}
+    ended = freehold("attack", bound, "fine-tune", "--set", "epochs=0.2", "--data", "digits", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["attack"]["fields"]["epochs"] == 0.2 and ended.json["attack"]["data"] == "digits"
+    assert [d["name"] for d in ended.json["evaluation"]["domains"]] == ["digits-m", "digits"]
+    assert {p.name: p.read_bytes() for p in bound.iterdir()} == before
+    shown = freehold("attack", bound, "quantize", "--strong")
+    assert shown.code == 0 and "quantize with digits-m: 0 images" in shown.out and "digits" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fine-tun"], "did you mean 'fine-tune'"),
+        (["map"], "'map' is no attack"),
+        (["fine-tune", "--set", "epoch=1"], "did you mean 'epochs'"),
+        (["fine-tune", "--set", "epochs"], "key=value"),
+        (["fine-tune", "--data", "moon"], "no domain 'moon'"),
+        (["quantize", "--set", "bits=1"], "bits"),
+    ],
+)
+def test_attacks_that_cannot_be_are_refused_in_one_line(freehold, bound, words, said):
+    ended = freehold("attack", bound, *words)
+    assert ended.code >= 64 and said in ended.err and "Traceback" not in ended.err

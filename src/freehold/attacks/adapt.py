@@ -42,6 +42,7 @@ class Adapt(Attack):
         needs=("unlabelled images of the closed domain",),
         breaks=("a model whose answers there are all of one class: its centroids carry nothing",),
     )
+    prey = "unauthorized"
     stronger: ClassVar[dict[str, Any]] = {"epochs": 30.0}
 
     variant: Literal["SHOT", "NRC"] = Field("SHOT", description="pseudo-labels by centroid, or neighbours")

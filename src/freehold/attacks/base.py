@@ -6,7 +6,7 @@ import copy
 import time
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 from torch import nn
 
@@ -62,6 +62,7 @@ class Attack(Plugin):
 
     kind = "attack"
     access: ClassVar[Access] = Access.WEIGHTS
+    prey: ClassVar[Literal["authorized", "unauthorized"]] = "authorized"  # whose images it is made for
     stronger: ClassVar[dict[str, Any]] = {}  # the fields in which the strong setting differs
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli import demo, doctor, evaluate, listing, protect, train
+from freehold.cli import attack, demo, doctor, evaluate, listing, protect, train
 from freehold.cli.common import Debug
 from freehold.errors import FreeholdError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("protect")(protect.protect)
 app.command("evaluate")(evaluate.evaluate)
+app.command("attack")(attack.attack)
 app.command("list")(listing.list_plugins)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.jobs import MeasuredReport
+    from freehold.metrics.transfer import Evaluation
 
 ConfigFile = Annotated[
     Path | None,
@@ -62,32 +63,13 @@ def print_measured(report: MeasuredReport, *, as_json: bool) -> int:
     if as_json:
         print_json(report.to_json())
         return report.verdict.value
-    from rich.table import Table
+    from freehold.report.numbers import between, st_d
 
-    from freehold.report.numbers import between, interval, percent, points, st_d
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("domain", ""):
-        table.add_column(title)
-    for title in ("before", "after", "95 % interval", "drop", "95 % interval"):
-        table.add_column(title, justify="right")
-    for d in report.evaluation.domains:
-        drop = between(100 * d.drop_low, 100 * d.drop_high)
-        after = d.after
-        table.add_row(
-            d.name,
-            d.role,
-            percent(d.before.value),
-            percent(after.value),
-            interval(after.low, after.high),
-            points(100 * d.drop),
-            drop,
-        )
     out = console()
     for sentence in report.summary:
         out.print(sentence, soft_wrap=True)
     out.print()
-    out.print(table)
+    print_table(report.evaluation)
     if (figure := report.evaluation.st_d) is not None:
         out.print(f"ST-D {st_d(figure.value)}", *figure.flags, sep="; ")
     for found in report.learned:
@@ -106,6 +88,32 @@ def print_measured(report: MeasuredReport, *, as_json: bool) -> int:
     if report.page is not None:
         print_place("page", report.page)
     return report.verdict.value
+
+
+def print_table(evaluation: Evaluation) -> None:
+    """Accuracy before and after, one row a domain."""
+    from rich.table import Table
+
+    from freehold.report.numbers import between, interval, percent, points
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("domain", ""):
+        table.add_column(title)
+    for title in ("before", "after", "95 % interval", "drop", "95 % interval"):
+        table.add_column(title, justify="right")
+    for d in evaluation.domains:
+        drop = between(100 * d.drop_low, 100 * d.drop_high)
+        after = d.after
+        table.add_row(
+            d.name,
+            d.role,
+            percent(d.before.value),
+            percent(after.value),
+            interval(after.low, after.high),
+            points(100 * d.drop),
+            drop,
+        )
+    console().print(table)
 
 
 def print_place(what: str, path: Path, *, already: bool = False) -> None:
