@@ -1,11 +1,11 @@
 """What a released model is worth to somebody who fine-tunes it: SLC-AUC of NTP and its controls.
 
-    python benchmarks/fine_tuning.py run [--pairs mnist:usps …] [--variants …] [--attackers …]
+    python benchmarks/fine_tuning.py run [--pairs mnist:usps …] [--variants …] [--budgets …]
     python benchmarks/fine_tuning.py table
 
 ``run`` protects a model once a variant and pair, attacks it, and keeps one JSON a cell under
 results/fine_tuning/; ``table`` writes results/fine_tuning.md and the README's section. The defender has
-2,000 labelled target images, the attacker the rest of the training images; both are judged on 2,000
+2,000 labelled target images, the attacker the rest of the training images; both are judged on 1,000
 test images. The data is looked for in FREEHOLD_DATA or ../shared/data beside the checkout.
 """
 
@@ -34,7 +34,7 @@ from freehold.training import Run
 
 RESULTS = HERE / "results" / "fine_tuning"
 SPEC = fh.InputSpec()
-DEFENDER, JUDGES = 2000, 2000
+DEFENDER, JUDGES = 2000, 1000
 PLAIN = {"alpha": 0.0, "fisher": 0.0, "rivalry": 0.0}
 VARIANTS: dict[str, fh.NTP | None] = {
     "unprotected": None,
@@ -45,15 +45,32 @@ VARIANTS: dict[str, fh.NTP | None] = {
     "ntp, channels, locked": fh.NTP(lock=True),
     "ntp, reference": fh.NTP(mode="reference"),
 }
-# The two pairs of the equal-budget bars, and all ordered pairs of three sets for the published attacker.
-NEAR = ("mnist:usps", "usps:mnist")
-PAIRS = (*NEAR, "mnist_m:mnist", "mnist:mnist_m", "mnist_m:usps", "usps:mnist_m")
+NEAR = ("mnist:usps", "usps:mnist")  # the pairs of the equal-budget bars
+# For the published attacker: pairs on which an unprotected model is worth having.
+PAIRS = (*NEAR, "mnist_m:mnist", "mnist_m:usps")
+SIZES = (10, 20, 50, 100, 200, 500, 1000)
 GRIDS = {
-    "equal": Grid(seeds=2),
+    "equal": Grid(sizes=SIZES, seeds=2),
     "swept": Grid(sizes=(10, 50, 200, 1000), seeds=2),
     "patient": Grid(sizes=(10, 50, 200, 1000), seeds=2),
-    "published": Grid(sizes=(10, 20, 50, 100, 200, 500, 1000), seeds=1),
+    "published": Grid(sizes=SIZES, seeds=1),
 }
+EVERYBODY = tuple(ATTACKERS)
+# Which attackers meet which model under which budget, in order of importance.
+PLAN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("ntp, channels", "equal", EVERYBODY),
+    ("plain pruning, channels", "equal", ("zeros kept", "regrow", "re-initialised zeros")),
+    ("unprotected", "equal", ("regrow", "regrow, old head")),
+    ("ntp, weights", "equal", EVERYBODY),
+    ("plain pruning, weights", "equal", ("zeros kept", "regrow")),
+    ("unprotected", "published", ("published",)),
+    ("ntp, channels", "published", ("published",)),
+    ("ntp, weights", "published", ("published",)),
+    ("ntp, channels, locked", "equal", ("regrow", "norms reset", "rescaled")),
+    ("ntp, channels", "swept", ("regrow",)),
+    ("ntp, channels", "patient", ("regrow",)),
+    ("ntp, reference", "equal", ("zeros kept", "regrow")),
+)
 PUBLISHED = Attacker(zeros="kept", head="kept")
 WHO = {**ATTACKERS, "published": PUBLISHED}
 
@@ -152,7 +169,9 @@ def _file(name: str) -> str:
 def run(args: argparse.Namespace) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for pair in args.pairs:
-        for variant in args.variants:
+        for variant, budget, attackers in PLAN:
+            if budget not in args.budgets or variant not in args.variants:
+                continue
             _, known = protected_model(pair, variant, args.seed, args.precision)
             source = known["evaluation"]["domains"][0]
             print(
@@ -160,11 +179,9 @@ def run(args: argparse.Namespace) -> None:
                 f"{source['after']['value']:.2%}, sparsity {known['sparsity']:.4f}, {known['seconds']:.0f} s",
                 flush=True,
             )
-            for who in args.attackers:
-                if variant == "unprotected" and who in ("zeros kept", "re-initialised zeros"):
-                    continue
-                reference = curve(pair, "scratch", "scratch", args.budget, 0, args.precision)
-                attacked = curve(pair, variant, who, args.budget, args.seed, args.precision)
+            for who in attackers:
+                reference = curve(pair, "scratch", "scratch", budget, 0, args.precision)
+                attacked = curve(pair, variant, who, budget, args.seed, args.precision)
                 shown = ", ".join(f"{v:.3f}" for v in attacked.mean)
                 print(f"  {slc_auc(attacked, reference)}   {shown}", flush=True)
 
@@ -220,8 +237,7 @@ def main() -> None:
     runner.set_defaults(function=run)
     runner.add_argument("--pairs", nargs="*", default=list(NEAR))
     runner.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
-    runner.add_argument("--attackers", nargs="*", default=list(ATTACKERS), choices=list(WHO))
-    runner.add_argument("--budget", default="equal", choices=list(GRIDS))
+    runner.add_argument("--budgets", nargs="*", default=list(GRIDS), choices=list(GRIDS))
     runner.add_argument("--seed", type=int, default=0)
     runner.add_argument("--precision", default="bf16")
     tables = commands.add_parser("table")
