@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
 import torch
 from kit import Small, quiet
 from torch import nn
+from torch.nn import functional as F
 
 from freehold.authorization.map import MAP
+from freehold.authorization.masking import LayerInputs
+from freehold.authorization.surrogate import Guesses, nearest_gap, noisy_disagreement
 from freehold.data import Domains, Split
+from freehold.data.batches import Batch, fit_images
+from freehold.data.sources import load_domain
 from freehold.errors import ProblemsError
 from freehold.models.zoo import load_model
+from freehold.training import Trainer
 
 TINY = {"steps": 6, "batch_size": 8, "synthesis_steps": 2, "synthetic": 40, "lr": 3e-3}
 
@@ -83,9 +90,11 @@ def test_weights_are_cut_and_the_result_says_what_is_unknown(trained, domains, v
     cut = sum(n - k for k, n in result.kept().values())
     assert cut > 0
     assert any("unknown" in note for note in result.record["notes"])
-    assert set(result.record["histories"]) == {"synthesis", "map"}
-    (images,) = result.images.values()
-    assert images.dtype == torch.uint8 and images.shape[1:] == (3, 32, 32)
+    figures = {"figures"} if variant == "data-free" else set()
+    assert set(result.record["histories"]) == {"synthesis", "map"} | figures
+    assert set(result.images) == {"synthetic source"} | figures
+    for images in result.images.values():
+        assert images.dtype == torch.uint8 and images.shape[2:] == (32, 32)
 
 
 @pytest.mark.parametrize("variant", ["source-free", "data-free"])
@@ -134,3 +143,41 @@ def test_a_network_without_batch_norm_works_and_says_so(domains, variant):
     model = load_model("timm:test_vit", 10, img_size=32)
     result = protect(model, domains, variant, steps=2)
     assert any("no batch norm statistics" in note for note in result.record["notes"])
+
+
+def test_a_target_that_the_model_cannot_tell_from_its_source_is_called_dangerous(trained, domains):
+    same = Domains(None, [domains.authorized], domains.input)
+    far = Domains(None, [load_domain("digits | invert")], domains.input)
+    assert nearest_gap(trained, same.unauthorized[0].train, domains.input) < 0.02
+    assert nearest_gap(trained, far.unauthorized[0].train, domains.input) > 0.02
+    assert "sees the target as if" in " ".join(protect(trained, same, steps=1).record["notes"])
+    assert "sees the target as if" not in " ".join(protect(trained, far, steps=1).record["notes"])
+
+
+def test_noise_shows_what_clean_synthetic_images_hide(trained, domains):
+    images = fit_images(domains.authorized.train.images[:200], domains.input)
+    split = Split(images, torch.zeros(200, dtype=torch.int64))
+    cut = copy.deepcopy(trained)
+    cut.features[4].weight.data[:, ::2] = 0
+    assert noisy_disagreement(trained, trained, split, domains.input, 0) == 0
+    assert noisy_disagreement(trained, cut, split, domains.input, 0) > 0.2
+
+
+def test_what_goes_into_the_masked_layers_is_kept_in_order(trained):
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with LayerInputs(trained, ["features.0", "features.4", "head"]) as inputs:
+        trained.eval()(images)
+        middle, last = inputs.take()
+    assert torch.equal(middle, trained.features[:4](images))
+    assert torch.equal(last, trained.features(images).mean((2, 3)))
+    assert not any(m._forward_pre_hooks for m in trained.modules())
+
+
+def test_at_the_start_nothing_is_astray(trained, domains):
+    batch = Batch(torch.randn(6, 3, 32, 32), torch.arange(6), torch.arange(6))
+    trainer = Trainer(quiet())
+    with Guesses(trained.eval(), ["features.0", "features.4", "head"], domains.input, trainer) as guesses:
+        astray, drift, lost = guesses.compare(trained, {"source": batch, "target": batch}, 0, bound=2.5)
+    assert abs(astray.item()) < 1e-6 and drift.item() == 0
+    expected = F.cross_entropy(trained(batch.images), batch.labels, reduction="none").clamp_max(2.5).mean()
+    assert lost.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from freehold.authorization.neighbours import STYLES, checked_neighbours, neighbours
+from freehold.authorization.neighbours import STYLES, checked, neighbours
 from freehold.data import InputSpec
 
 SPEC = InputSpec(size=16, mean=(0.4,) * 3, std=(0.25,) * 3)
@@ -61,15 +61,12 @@ def test_rows_that_fail_the_class_check_give_way_to_those_that_pass():
         seen = torch.where(torch.isin(labels, passing), labels, (labels + 1) % 8)
         return torch.nn.functional.one_hot(seen, 8).float()
 
-    kept, named = checked_neighbours(ask, images, labels, SPEC, draws())
-    styled = neighbours(images, SPEC, draws())
+    kept, named = checked(ask, images, labels)
     assert named.tolist() == [1, 4, 6, 1, 4, 6, 1, 4]
-    assert torch.equal(kept, styled[named])
+    assert torch.equal(kept, images[named])
 
 
 def test_a_batch_in_which_nothing_passes_keeps_its_shape():
     images, labels = batch(4), torch.zeros(4, dtype=torch.int64)
-    kept, _ = checked_neighbours(
-        lambda x: torch.tensor([[0.0, 1.0]]).expand(len(x), 2), images, labels, SPEC, draws()
-    )
+    kept, _ = checked(lambda x: torch.tensor([[0.0, 1.0]]).expand(len(x), 2), images, labels)
     assert kept.shape == images.shape

@@ -8,17 +8,13 @@ from torch.nn import functional as F
 
 from freehold.authorization import bank as banks
 from freehold.authorization.bank import bank, cache_folder
-from freehold.authorization.synthesis import (
-    LATENT,
-    Codes,
-    Generator,
+from freehold.authorization.matching import (
     StatisticsTap,
-    input_gap,
     moments,
     statistics_layers,
-    synthesise,
     untrained_statistics,
 )
+from freehold.authorization.synthesis import LATENT, Codes, Generator, input_gap, synthesise
 from freehold.data import InputSpec
 from freehold.data.batches import fit_images, normalise
 from freehold.data.sources import load_domain
@@ -146,34 +142,34 @@ def test_synthesis_resumes_exactly(trained, tmp_path):
 
 
 def test_a_bank_is_made_once(trained, cache, monkeypatch):
-    first, history = bank(trained, SPEC, Trainer(quiet()), **TINY)
+    first, history = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
     monkeypatch.setattr(banks, "synthesise", None)  # a second call would fail
-    again, told = bank(trained, SPEC, Trainer(quiet()), **TINY)
+    again, told = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
     assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
     assert told == history and len(list(cache.iterdir())) == 1
 
 
 def test_another_model_seed_or_precision_gets_a_bank_of_its_own(trained, cache):
-    bank(trained, SPEC, Trainer(quiet()), **TINY)
-    bank(trained, SPEC, Trainer(quiet(seed=1)), **TINY)
-    bank(trained, SPEC, Trainer(quiet(precision="bf16")), **TINY)
+    bank("source", trained, SPEC, Trainer(quiet()), **TINY)
+    bank("source", trained, SPEC, Trainer(quiet(seed=1)), **TINY)
+    bank("source", trained, SPEC, Trainer(quiet(precision="bf16")), **TINY)
     other = Small()
-    bank(other, SPEC, Trainer(quiet()), **TINY)
+    bank("source", other, SPEC, Trainer(quiet()), **TINY)
     assert len(list(cache.iterdir())) == 4
 
 
 def test_a_damaged_bank_is_made_again(trained, cache):
-    first, _ = bank(trained, SPEC, Trainer(quiet()), **TINY)
+    first, _ = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
     (path,) = cache.iterdir()
     path.write_bytes(path.read_bytes()[:100])
-    again, _ = bank(trained, SPEC, Trainer(quiet()), **TINY)
+    again, _ = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
     assert torch.equal(first.images, again.images) and path.stat().st_size > 100
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(trained, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FREEHOLD_CACHE", str(tmp_path / "file"))
-    split, _ = bank(trained, SPEC, Trainer(quiet()), **TINY)
+    split, _ = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
     assert len(split) == 30 and "not kept" in caplog.text
 
 

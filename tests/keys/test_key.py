@@ -50,7 +50,9 @@ def test_the_commitment_covers_everything(change):
 
 
 def test_the_commitment_does_not_depend_on_order_or_layout():
-    other = key(settings={"names": ("a",), "n": 3}, learned={"w": torch.arange(6.0).view(2, 3).t().clone().t()})
+    other = key(
+        settings={"names": ("a",), "n": 3}, learned={"w": torch.arange(6.0).view(2, 3).t().clone().t()}
+    )
     assert other.commitment == key().commitment and other == key() and hash(other) == hash(key())
 
 
@@ -124,7 +126,9 @@ def test_unfit_material_is_refused_without_being_shown(bad):
 
 def test_comparison_takes_no_shortcut(monkeypatch):
     compared = []
-    monkeypatch.setattr("freehold.keys.key.hmac.compare_digest", lambda a, b: compared.append((a, b)) or a == b)
+    monkeypatch.setattr(
+        "freehold.keys.key.hmac.compare_digest", lambda a, b: compared.append((a, b)) or a == b
+    )
     assert key() == key() and key() != key(owner="B")
     assert len(compared) == 2 and all(len(a) == len(b) == 64 for a, b in compared)
     assert key() != "a key"

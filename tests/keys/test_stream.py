@@ -15,7 +15,15 @@ SECRET = bytes(range(32))
 
 
 def test_bytes_are_shake_over_the_derived_secret():
-    message = b"freehold/stream/1" + b"s" + (6).to_bytes(4, "big") + b"labels" + b"i" + (1).to_bytes(4, "big") + b"3"
+    message = (
+        b"freehold/stream/1"
+        + b"s"
+        + (6).to_bytes(4, "big")
+        + b"labels"
+        + b"i"
+        + (1).to_bytes(4, "big")
+        + b"3"
+    )
     child = hmac.new(SECRET, message, hashlib.sha256).digest()
     expected = hashlib.shake_256(child + (1).to_bytes(8, "big")).digest(20)
     assert Stream(SECRET, "labels", 3).draw(20) == expected
@@ -35,7 +43,7 @@ def test_paths_secrets_and_calls_are_independent_and_repeatable():
 def test_integers_are_uniform(bound):
     drawn = Stream(SECRET, "integers").integers(bound, 50, 400)
     assert drawn.shape == (50, 400) and drawn.dtype == torch.int64
-    assert 0 <= int(drawn.min()) and int(drawn.max()) < bound
+    assert int(drawn.min()) >= 0 and int(drawn.max()) < bound
     counts = torch.bincount((drawn * min(bound, 10)).flatten() // bound)
     assert bound == 1 or stats.chisquare(counts.numpy()).pvalue > 1e-4
 

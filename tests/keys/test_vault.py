@@ -51,7 +51,7 @@ def test_the_file_is_private_whatever_the_umask_and_shows_nothing(key, tmp_path)
     assert stat.S_IMODE((tmp_path / "open.key").stat().st_mode) == 0o600
     data = (tmp_path / "open.key").read_bytes()
     assert SECRET not in data and SECRET.hex().encode() not in data and b"Gr" not in data[8:60]
-    assert os.listdir(tmp_path) == ["open.key"]
+    assert [p.name for p in tmp_path.iterdir()] == ["open.key"]
 
 
 def test_two_files_of_one_key_have_nothing_in_common(key, tmp_path):
@@ -139,7 +139,7 @@ def test_a_failed_write_leaves_what_was_there(key, path, monkeypatch):
     monkeypatch.setattr(vault.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(OutputError):
         key.save(path, "x", replace=True)
-    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
 def test_no_passphrase_no_file(key, tmp_path):
@@ -147,4 +147,4 @@ def test_no_passphrase_no_file(key, tmp_path):
         key.save(tmp_path / "k", "")
     with pytest.raises(OutputError):
         key.save(tmp_path / "no" / "folder", "x")
-    assert not os.listdir(tmp_path)
+    assert not list(tmp_path.iterdir())

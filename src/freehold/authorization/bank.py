@@ -6,12 +6,14 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import save
 from torch import nn
 
 from freehold.artifacts.files import fingerprint, write_file
+from freehold.authorization.figures import draw_figures
 from freehold.authorization.synthesis import synthesise
 from freehold.data.domain import InputSpec, Split
 from freehold.errors import FreeholdError, OutputError
@@ -23,9 +25,18 @@ FORMAT = 1  # raise it when synthesis changes, so that old banks are not taken f
 
 
 def bank(
-    model: nn.Module, spec: InputSpec, trainer: Trainer, *, num_classes: int, steps: int, images: int
+    kind: Literal["source", "figures"],
+    model: nn.Module,
+    spec: InputSpec,
+    trainer: Trainer,
+    *,
+    num_classes: int,
+    steps: int,
+    images: int,
 ) -> tuple[Split, History]:
     """What :func:`~freehold.authorization.synthesis.synthesise` makes, from the cache if it is there.
+
+    ``"figures"`` are those of :func:`~freehold.authorization.figures.draw_figures` instead.
 
     A bank belongs to the model's weights, the settings, the seed and the precision. A file that is
     damaged or cannot be written costs time, not the result.
@@ -35,13 +46,14 @@ def bank(
     """
     settings = {"steps": steps, "images": images, "num_classes": num_classes}
     subject = [type(model).__qualname__, state_hash(model), spec.model_dump(mode="json")]
-    key = fingerprint([FORMAT, *subject, settings, trainer.run.seed, trainer.run.precision])
+    key = fingerprint([FORMAT, kind, *subject, settings, trainer.run.seed, trainer.run.precision])
     path = cache_folder() / f"{key}.safetensors"
     found = _read(path) if path.exists() else None
     if found is not None:
         logger.info("synthetic images from %s", path)
         return found
-    split, history = synthesise(model, spec, trainer, num_classes=num_classes, steps=steps, images=images)
+    make = synthesise if kind == "source" else draw_figures
+    split, history = make(model, spec, trainer, num_classes=num_classes, steps=steps, images=images)
     if trainer.accelerator.is_main_process:
         _write(path, split, history)
     return split, history

@@ -12,12 +12,12 @@ collections of the same objects differ before the objects do, one family an axis
 
 Geometry is left out on purpose: a turned or squeezed object is often still the source domain.
 A look that destroys the content must not count as a neighbour, so whoever uses these asks the unprotected
-model whether it still sees the same class (:func:`checked_neighbours`).
+model whether it still sees the same class (:func:`checked`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -29,16 +29,13 @@ Style = Callable[[Tensor, torch.Generator], Tensor]
 GREY = 0.3  # share of all images that lose their colour in the end, on top of their style
 
 
-def neighbours(
-    images: Tensor, spec: InputSpec, stream: torch.Generator, styles: Sequence[Style] | None = None
-) -> Tensor:
+def neighbours(images: Tensor, spec: InputSpec, stream: torch.Generator) -> Tensor:
     """Each image in another look; consecutive equal parts of the batch get one family each.
 
     Args:
         images: ``(B, C, H, W)`` normalised by ``spec``, in random order.
         spec: mean and deviation that the images were normalised with.
         stream: CPU generator that all draws come from; the same state gives the same result.
-        styles: the families; all of :data:`STYLES` by default.
 
     Returns:
         The same shape, normalised, pixels within the valid range.
@@ -46,43 +43,31 @@ def neighbours(
     shape = (1, -1, 1, 1)
     mean, std = (torch.tensor(v, device=images.device).view(shape) for v in (spec.mean, spec.std))
     centred = 2 * (images * std + mean) - 1
-    styles = styles or STYLES
-    parts = [part for part in centred.tensor_split(len(styles)) if len(part)]
-    styled = torch.cat([style(part, stream) for style, part in zip(styles, parts, strict=False)])
+    parts = [part for part in centred.tensor_split(len(STYLES)) if len(part)]
+    styled = torch.cat([style(part, stream) for style, part in zip(STYLES, parts, strict=False)])
     colourless = _uniform(len(images), (0, 1), stream, images.device) < GREY
     styled = torch.where(colourless, _grey(styled), styled).clamp(-1, 1)
     return ((styled + 1) / 2 - mean) / std
 
 
-def checked_neighbours(
-    ask: Callable[[Tensor], Tensor],
-    images: Tensor,
-    labels: Tensor,
-    spec: InputSpec,
-    stream: torch.Generator,
-    styles: Sequence[Style] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Neighbours in which the unprotected model still sees the labels; a full batch of them.
+def checked(ask: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The images in which the unprotected model sees their labels, repeated to fill the batch.
 
-    The rows that pass are repeated in the place of those that do not, so that the shape is fixed and
-    nothing waits for a count. Where none passes, all rows are one that did not.
+    The rows that pass stand in for those that do not, so that the shape is fixed and nothing waits for a
+    count. Where none passes, all rows are one that did not.
 
     Args:
         ask: the unprotected model's logits of images.
         images: ``(B, C, H, W)`` normalised.
         labels: ``(B,)`` what has to be seen in them.
-        spec: see :func:`neighbours`.
-        stream: likewise.
-        styles: likewise.
 
     Returns:
         Images and labels, each with B rows.
     """
-    styled = neighbours(images, spec, stream, styles)
-    passes = ask(styled).argmax(1) == labels
+    passes = ask(images).argmax(1) == labels
     order = passes.int().argsort(descending=True, stable=True)
     rows = order[torch.arange(len(labels), device=labels.device) % passes.sum().clamp_min(1)]
-    return styled[rows], labels[rows]
+    return images[rows], labels[rows]
 
 
 def _tone(images: Tensor, stream: torch.Generator) -> Tensor:
@@ -139,9 +124,6 @@ def _figure(images: Tensor, stream: torch.Generator) -> Tensor:
 
 
 STYLES: tuple[Style, ...] = (_texture, _tone, _colourless, _polarity, _figure, _sharpness)
-# Those that only take something away: colour, or texture and ground. The others give an image what the
-# source may well have itself, which real source images can defend and synthetic ones cannot.
-STRIPPED: tuple[Style, ...] = (_colourless, _figure)
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from freehold.authorization.neighbours import checked_neighbours
+from freehold.authorization.neighbours import checked, neighbours
 from freehold.data.batches import Augment, Batch, Batches, denormalise, fit_images, normalise
 from freehold.data.domain import Domain, Domains, InputSpec, Split
 from freehold.metrics.accuracy import share_correct
@@ -178,7 +178,7 @@ class Looks:
 
     def _draw(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         self._stream.manual_seed(derive(self.trainer.run.seed, "neighbours", self._rank, step))
-        return checked_neighbours(self._ask, images, labels, self.spec, self._stream)
+        return checked(self._ask, neighbours(images, self.spec, self._stream), labels)
 
     @torch.no_grad()
     def _ask(self, images: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from freehold.authorization.figures import in_two_tones
 from freehold.authorization.masking import LayerInputs
-from freehold.authorization.neighbours import STRIPPED, checked_neighbours
-from freehold.authorization.synthesis import StatisticsTap, untrained_statistics
+from freehold.authorization.matching import StatisticsTap, untrained_statistics
+from freehold.authorization.neighbours import checked
 from freehold.data.batches import Batch, fit_images, normalise
 from freehold.data.domain import Domains, InputSpec, Split
 from freehold.metrics.accuracy import predict
@@ -73,8 +74,8 @@ class Guesses:
         Args:
             forward: the masked model.
             batches: ``"source"`` (synthetic) and, if there is one, ``"target"`` with pseudo-labels; without
-                it the source batch in other looks, checked by the teacher, takes its place.
-            step: which looks these are, with the seed.
+                it ``"figures"``, which are painted anew and checked by the teacher, take its place.
+            step: with the seed, which tones they are painted in.
             bound: target loss that a sample gives at most, in nats.
 
         Returns:
@@ -87,10 +88,9 @@ class Guesses:
         if "target" in batches:
             target, labels = batches["target"].images, batches["target"].labels
         else:
-            self._stream.manual_seed(derive(self.trainer.run.seed, "neighbours", self._rank, step))
-            target, labels = checked_neighbours(
-                self._ask, source, expected.argmax(1), self.spec, self._stream, STRIPPED
-            )
+            self._stream.manual_seed(derive(self.trainer.run.seed, "tones", self._rank, step))
+            painted = in_two_tones(batches["figures"].images, self.spec, self._stream)
+            target, labels = checked(self._ask, painted, batches["figures"].labels)
             self._before.take()
         logits = forward(torch.cat([source, target]))
         now = self._now.take()
@@ -109,6 +109,22 @@ class Guesses:
 def _relative_error(now: Tensor, before: Tensor) -> Tensor:
     scale = before.square().mean(dtype=torch.float32).clamp_min(torch.finfo(torch.float32).tiny)
     return (now - before).square().mean(dtype=torch.float32) / scale
+
+
+@torch.no_grad()
+def noisy_disagreement(
+    before: nn.Module, after: nn.Module, source: Split, spec: InputSpec, seed: int
+) -> float:
+    """Share of at most 500 synthetic images, with noise on top, of which two models see different classes.
+
+    Without noise they agree whatever became of the source, since the mask was learned on these images.
+    The noise has deviation 0.3 after normalisation.
+    """
+    device = next(after.parameters()).device
+    images = normalise(fit_images(source.images[:500], spec), spec)
+    images = (images + 0.3 * torch.randn(images.shape, generator=generator(seed, "noise"))).to(device)
+    with evaluating(before), evaluating(after):
+        return float((before(images).argmax(1) != after(images).argmax(1)).float().mean())
 
 
 @torch.no_grad()

@@ -12,17 +12,16 @@ images are much further from the training data, and results made with them say s
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from freehold.authorization.matching import StatisticsTap, statistics_gap
 from freehold.data.batches import Batch, denormalise
 from freehold.data.domain import InputSpec, Split
-from freehold.seeds import derive, generator
+from freehold.seeds import derive, generator, global_draws
 from freehold.training import History, Loop, Trainer
 
 LATENT = 100
@@ -91,99 +90,6 @@ class Codes:
         return Batch(codes.to(self.device), labels.to(self.device), rows.to(self.device))
 
 
-class _Moments(torch.autograd.Function):
-    """Mean and standard deviation ``(C,)`` of ``(B, C, ...)``, by torch's one-pass batch norm kernel.
-
-    Several times faster than ``mean`` and ``var`` on half precision maps, in both directions.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-        ones = torch.ones(x.shape[1], device=x.device)
-        _, mean, inverse = torch.native_batch_norm(x, ones, ones, None, None, True, 0.0, epsilon)
-        deviation = inverse.reciprocal()
-        ctx.save_for_backward(x, mean, deviation)
-        return mean, deviation
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        x, mean, deviation = ctx.saved_tensors
-        shape = (1, -1, *(1,) * (x.ndim - 2))
-        count = x.numel() // x.shape[1]
-        slope = gradients[1] / deviation / count
-        offset = gradients[0] / count - slope * mean
-        return torch.addcmul(offset.view(shape).to(x.dtype), x, slope.view(shape).to(x.dtype)), None
-
-
-def moments(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Mean and ``sqrt(variance + epsilon)``, each ``(C,)``, of ``x`` ``(B, C, ...)``; differentiable."""
-    mean, deviation = _Moments.apply(x, epsilon)
-    return mean, deviation
-
-
-def statistics_gap(x: Tensor, mean: Tensor, variance: Tensor, epsilon: float) -> Tensor:
-    """How far the channels of ``x`` are from stored statistics, in units of the stored deviation.
-
-    ``mean_c ((mu_c - m_c) / s_c)^2 + mean_c (sigma_c / s_c - 1)^2``, ``s_c = sqrt(variance_c + epsilon)``.
-
-    Args:
-        x: ``(B, C, ...)``.
-        mean: ``(C,)`` stored mean.
-        variance: ``(C,)`` stored variance.
-        epsilon: added to both variances, as the layer does.
-    """
-    stored = (variance + epsilon).sqrt()
-    found_mean, found = moments(x, epsilon)
-    return ((found_mean - mean) / stored).square().mean() + (found / stored - 1).square().mean()
-
-
-def statistics_layers(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    """The layers that stored mean and variance of their input, by dotted name."""
-    layers = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return {name: layer for name, layer in layers if layer.running_mean is not None}
-
-
-def untrained_statistics(model: nn.Module) -> list[str]:
-    """Names of the layers of :func:`statistics_layers` whose statistics are those of initialisation."""
-    return [name for name, layer in statistics_layers(model).items() if _fresh(layer)]
-
-
-def _fresh(layer: nn.modules.batchnorm._BatchNorm) -> bool:
-    assert layer.running_mean is not None and layer.running_var is not None
-    counted = layer.num_batches_tracked is not None and int(layer.num_batches_tracked) > 0
-    # Weights from files without counters have 0 there, so the values decide.
-    return not counted and bool((layer.running_mean == 0).all() and (layer.running_var == 1).all())
-
-
-class StatisticsTap:
-    """Measures, in forward passes inside the ``with`` block, how far each layer is from its statistics."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.layers = list(statistics_layers(model).values())
-        self._gaps: list[Tensor] = []
-        self._hooks = ExitStack()
-
-    def __enter__(self) -> Self:
-        for layer in self.layers:
-            self._hooks.callback(layer.register_forward_pre_hook(self._measure).remove)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._hooks.close()
-
-    def gaps(self) -> Tensor:
-        """One value a call of a layer ``(L,)`` since they were last asked for, in the order of the calls."""
-        found = torch.stack(self._gaps)
-        self._gaps.clear()
-        return found
-
-    def _measure(self, layer: nn.modules.batchnorm._BatchNorm, args: tuple[Tensor, ...]) -> None:
-        assert layer.running_mean is not None and layer.running_var is not None
-        self._gaps.append(statistics_gap(args[0], layer.running_mean, layer.running_var, layer.eps))
-
-
 def input_gap(images: Tensor) -> Tensor:
     """What is known without stored statistics: mean 0, deviation 1, and neighbouring pixels alike."""
     channels = images.shape[1]
@@ -221,39 +127,52 @@ def synthesise(
         TrainingError: the loss became NaN or infinite.
     """
     model.eval().requires_grad_(False)
-    with torch.random.fork_rng():
-        torch.manual_seed(derive(trainer.run.seed, "painter"))
-        painter = Generator(num_classes, spec)
-    process = trainer.accelerator.process_index
-    seed = derive(trainer.run.seed, "synthesis", process)
-    codes = Codes(num_classes, batch_size, seed, trainer.device)
     with StatisticsTap(model) as tap:
 
-        def objective(forward: nn.Module, batches: Any, step: int) -> dict[str, Tensor]:
-            painted = forward(batches["codes"].images)
+        def judge(painted: Tensor, labels: Tensor, step: int) -> dict[str, Tensor]:
             with trainer.accelerator.autocast():
                 logits = model(painted)
-            doubt = F.cross_entropy(logits.float(), batches["codes"].labels)
+            doubt = F.cross_entropy(logits.float(), labels)
             gap = tap.gaps().mean() if tap.layers else input_gap(painted)
             return {"loss": doubt + STATISTICS * gap, "doubt": doubt, "statistics": gap}
 
-        loop = Loop(steps=steps, lr=LR, schedule="one-cycle")
-        history = trainer.fit(
-            painter,
-            objective,
-            {"codes": codes},
-            loop,
-            name="synthesis",
-            build=lambda parameters: torch.optim.Adam(parameters, LR, betas=(0.5, 0.99)),
-        )
-    return _draw(painter, spec, trainer, num_classes, images), history
+        return paint_bank("synthesis", judge, spec, trainer, num_classes, steps, images, batch_size)
 
 
-@torch.inference_mode()
-def _draw(painter: Generator, spec: InputSpec, trainer: Trainer, num_classes: int, images: int) -> Split:
-    codes = Codes(num_classes, 256, derive(trainer.run.seed, "bank"), trainer.device)
-    batches = [codes.batch(step) for step in range(-(-images // 256))]
-    with trainer.accelerator.autocast():
+def paint_bank(
+    name: str,
+    judge: Callable[[Tensor, Tensor, int], dict[str, Tensor]],
+    spec: InputSpec,
+    trainer: Trainer,
+    num_classes: int,
+    steps: int,
+    images: int,
+    batch_size: int,
+) -> tuple[Split, History]:
+    """Train a :class:`Generator` on the loss terms of ``judge(images, labels, step)`` and draw from it.
+
+    ``name`` is that of the fit, and with the seed the root of all draws.
+    """
+    seed = trainer.run.seed
+    with global_draws(seed, name, "start"):
+        painter = Generator(num_classes, spec)
+    rank = trainer.accelerator.process_index
+    codes = Codes(num_classes, batch_size, derive(seed, name, "codes", rank), trainer.device)
+
+    def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
+        return judge(forward(batches["codes"].images), batches["codes"].labels, step)
+
+    history = trainer.fit(
+        painter,
+        objective,
+        {"codes": codes},
+        Loop(steps=steps, lr=LR, schedule="one-cycle"),
+        name=name,
+        build=lambda parameters: torch.optim.Adam(parameters, LR, betas=(0.5, 0.99)),
+    )
+    drawn = Codes(num_classes, 256, derive(seed, name, "bank"), trainer.device)
+    batches = [drawn.batch(step) for step in range(-(-images // 256))]
+    with torch.inference_mode(), trainer.accelerator.autocast():
         pixels = [denormalise(painter(batch.images), spec).cpu() for batch in batches]
     labels = torch.cat([batch.labels.cpu() for batch in batches])
-    return Split(torch.cat(pixels)[:images].contiguous(), labels[:images].clone())
+    return Split(torch.cat(pixels)[:images].contiguous(), labels[:images].clone()), history

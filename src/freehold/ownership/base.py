@@ -193,8 +193,8 @@ def _clear(observed: Observation, wealth: Wealth, trials: int) -> bool:
     hopeless = wealth.reach(trials - wealth.trials) * observed.allowance > observed.alpha
     if hopeless:
         return observed.unlike_derived()
-    adjusted = max(observed.chance(), observed.given_answers()) * observed.allowance
-    return adjusted <= observed.alpha
+    level = observed.alpha / observed.allowance
+    return observed.chance() <= level and observed.given_answers() <= level
 
 
 def method_of(key: Key) -> OwnershipMethod:

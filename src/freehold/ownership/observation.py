@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from freehold.errors import UsageError
-from freehold.statistics import agreement_tail, binomial_tail, trials_needed
+from freehold.statistics import agreement_tail, binomial_tail, detection, trials_needed
 
 # Whoever shows no commitment made before the release may have tried many secrets on the suspect. No more
 # than 2**64 can be tried; every p-value counts that many times.
@@ -108,6 +108,11 @@ class Observation:
         """Whether a model that keeps the surviving share would hardly ever have matched so few."""
         return binomial_tail(self.count - self.matches, self.count, 1 - self.survives) <= MISSED
 
+    def detectable(self) -> bool:
+        """Whether the test finds a model that keeps the surviving share almost surely."""
+        power = detection(len(self.trials.labels), self.trials.rate, self.alpha, self.survives)
+        return power >= 1 - MISSED
+
     def decide(self) -> tuple[Decision, str, float, float | None]:
         """Decision, reason, adjusted p-value and the p-value given the answers."""
         if self.reachable() > self.alpha:
@@ -125,20 +130,21 @@ class Observation:
             reason = "chance is ruled out only if the key's commitment was published before: hand it in"
         elif chance <= math.sqrt(self.alpha):
             reason = f"more matches than chance gives, fewer than {self.alpha:g} asks for"
-        elif self.unlike_derived():
+        elif self.detectable() and self.unlike_derived():
             return Decision.NO_MATCH, f"{self.matches} of {self.count} secret answers", adjusted, given
         else:
             reason = self._too_few()
         return Decision.INCONCLUSIVE, reason, adjusted, given
 
     def _too_few(self) -> str:
-        level, have = self.alpha / self.allowance, len(self.trials.labels)
         if self.survives <= self.trials.rate:
             return "what survives of this mark cannot be told from chance"
+        reached, have = self.reachable() <= self.alpha, len(self.trials.labels)
+        level = self.alpha if reached else self.alpha / self.allowance
         needed = trials_needed(self.trials.rate, level, self.survives, 1 - MISSED)
         if needed > have:
             return f"{have} trials are too few to decide: {needed} are needed, so {needed - have} are missing"
-        if self.reachable() > self.alpha:
+        if not reached:
             return "the key's answers vary too little to tell a match from a constant answer"
         return f"{self.matches} matches in {self.count} trials fit neither chance nor a derived model"
 

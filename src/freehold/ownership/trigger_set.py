@@ -84,8 +84,9 @@ class TriggerSet(OwnershipMethod):
         le=0.5,
         description="app: how far weights are perturbed, as a share of their norm (paper: 0.02)",
     )
-    weight: float = Field(
-        1.0, gt=0, le=100, description="of the trigger loss (paper: 0.01 for app, in training from scratch)"
+    weight: float = Field(1.0, gt=0, le=100, description="of the trigger loss")
+    moved_weight: float = Field(
+        0.3, gt=0, le=100, description="app: of the trigger loss at the perturbed weights (paper: 0.01)"
     )
     lr: float = Field(1e-3, gt=0, le=1, description="Adam learning rate at its highest")
     steps: int = Field(
@@ -144,7 +145,9 @@ class TriggerSet(OwnershipMethod):
         with clean_norms(model) if app else nullcontext() as norms:
             history = trainer.fit(
                 model,
-                _plain(self.weight) if norms is None else _app(self.weight, self.epsilon, norms),
+                _plain(self.weight)
+                if norms is None
+                else _app(self.weight, self.moved_weight, self.epsilon, self.steps, norms),
                 streams,
                 Loop(
                     steps=self.steps,
@@ -174,47 +177,56 @@ class TriggerSet(OwnershipMethod):
         return taught, Split(on_images(kind, key, fit_images(domain.val.images[rows], spec), spec), labels)
 
 
-def _losses(logits: Tensor, marked: Tensor, batches: Mapping[str, Batch]) -> tuple[Tensor, Tensor]:
-    return (
-        F.cross_entropy(logits.float(), batches["clean"].labels),
-        F.cross_entropy(marked.float(), batches["triggers"].labels),
-    )
+def _error(logits: Tensor, batch: Batch) -> Tensor:
+    return F.cross_entropy(logits.float(), batch.labels)
 
 
 def _plain(weight: float) -> Objective:
     """Clean images and triggers pass as one batch, as published."""
 
     def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
-        size = len(batches["clean"])
-        logits = forward(torch.cat([batches["clean"].images, batches["triggers"].images]))
-        kept, marked = _losses(logits[:size], logits[size:], batches)
+        clean, triggers = batches["clean"], batches["triggers"]
+        logits = forward(torch.cat([clean.images, triggers.images]))
+        kept, marked = _error(logits[: len(clean)], clean), _error(logits[len(clean) :], triggers)
         return {"loss": kept + weight * marked, "clean loss": kept, "trigger loss": marked}
 
     return objective
 
 
-def _app(weight: float, epsilon: float, norms: CleanNorms) -> Objective:
-    r"""Triggers are learned where the weights were moved against them.
+def _app(weight: float, moved: float, epsilon: float, steps: int, norms: CleanNorms) -> Objective:
+    r"""Triggers are learned where the weights are, and where they were moved against them.
 
-    .. math:: L(\theta, D) + w \max_{\|\delta\| \le \epsilon \|\theta\|} L(\theta + \delta, T)
+    .. math:: L(\theta, D) + w L(\theta, T)
+              + m \max_{\|\delta\| \le \epsilon \|\theta\|} L(\theta + \delta, T)
 
-    with the maximum taken to lie along the gradient: one step, over all parameters at once.
+    with the maximum taken to lie along the gradient: one step, over all parameters at once. The radius
+    rises from 0 in the first to its full length in the last quarter, or a trained model learns nothing.
     """
 
     def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
-        triggers = batches["triggers"].images
-        weights = {name: p for name, p in forward.named_parameters() if p.requires_grad}
+        clean, triggers = batches["clean"], batches["triggers"]
         norms.hold = False
-        logits = forward(batches["clean"].images)
+        kept = _error(forward(clean.images), clean)
         norms.hold = True
-        kept, here = _losses(logits, forward(triggers), batches)
-        uphill = torch.autograd.grad(here, list(weights.values()), materialize_grads=True)
-        with torch.no_grad():
-            length = torch.stack(torch._foreach_norm(list(weights.values()))).norm()
-            scale = epsilon * length / torch.stack(torch._foreach_norm(uphill)).norm().clamp_min(1e-12)
-        moved = {name: p + scale * g for (name, p), g in zip(weights.items(), uphill, strict=True)}
-        _, worst = _losses(logits, functional_call(forward, moved, (triggers,)), batches)
+        here = worst = _error(forward(triggers.images), triggers)
+        radius = epsilon * min(1.0, max(0.0, 2 * step / steps - 0.5))
+        if radius:
+            there = _uphill(forward, here, radius)
+            worst = _error(functional_call(forward, there, (triggers.images,)), triggers)
         norms.hold = False
-        return {"loss": kept + weight * worst, "clean loss": kept, "trigger loss": here, "moved loss": worst}
+        loss = kept + weight * here + moved * worst
+        return {"loss": loss, "clean loss": kept, "trigger loss": here, "moved loss": worst}
 
     return objective
+
+
+def _uphill(forward: nn.Module, loss: Tensor, radius: float) -> dict[str, Tensor]:
+    """All weights, moved along the gradient of ``loss`` by ``radius`` of their norm."""
+    weights = {name: p for name, p in forward.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(loss, list(weights.values()), retain_graph=True, materialize_grads=True)
+    with torch.no_grad():
+        length = torch.stack(torch._foreach_norm(list(weights.values()))).norm()
+        steepness = torch.stack(torch._foreach_norm(gradients)).norm().clamp_min(1e-12)
+    return {
+        n: p + radius * length / steepness * g for (n, p), g in zip(weights.items(), gradients, strict=True)
+    }
