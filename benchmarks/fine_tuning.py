@@ -59,13 +59,12 @@ EVERYBODY = tuple(ATTACKERS)
 # Which attackers meet which model under which budget, in order of importance.
 PLAN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("ntp, channels", "equal", EVERYBODY),
-    ("plain pruning, channels", "equal", ("zeros kept", "regrow", "re-initialised zeros")),
-    ("unprotected", "equal", ("regrow", "regrow, old head")),
-    ("ntp, weights", "equal", EVERYBODY),
+    ("plain pruning, channels", "equal", ("regrow",)),
+    ("unprotected", "equal", ("regrow",)),
+    ("ntp, weights", "equal", ("zeros kept", "regrow", "norms reset")),
     ("plain pruning, weights", "equal", ("zeros kept", "regrow")),
-    ("unprotected", "published", ("published",)),
     ("ntp, channels", "published", ("published",)),
-    ("ntp, weights", "published", ("published",)),
+    ("unprotected", "published", ("published",)),
     ("ntp, channels, locked", "equal", ("regrow", "norms reset", "rescaled")),
     ("ntp, channels", "swept", ("regrow",)),
     ("ntp, channels", "patient", ("regrow",)),

@@ -32,7 +32,7 @@ def batch(seed: int, count: int = 8) -> Batch:
 
 
 def play(threshold: float, **fields: float) -> tuple[Game, dict[str, torch.Tensor]]:
-    game = Game(Small(), "head", 3, rivalled=True, seed=0, threshold=threshold).train()
+    game = Game(Small(), "head", 3, shared=False, rivalled=True, seed=0, threshold=threshold).train()
     fields = {"output": 1.0, "fisher": 10.0, "rivalry": 1.0, "bound": 10.0, **fields}
     objective = rounds(game, horizon=5, extra=lambda step: {}, **fields)
     terms = objective(game, {"source": batch(1), "target": batch(2), "rival": batch(3)}, 0)
@@ -67,11 +67,11 @@ def test_target_losses_above_the_bound_push_no_more():
 
 
 def test_the_owner_gets_the_gradient_at_the_rivals_place():
-    game = Game(Small(), "head", 3, rivalled=True, seed=0, threshold=100.0).train()
+    game = Game(Small(), "head", 3, shared=False, rivalled=True, seed=0, threshold=100.0).train()
     objective = rounds(
         game, output=0.0, fisher=0.0, rivalry=1.0, bound=10.0, horizon=5, extra=lambda step: {}
     )
-    game.restart(0)
+    game.restart(0, keep_head=False)
     with torch.no_grad():
         for parameter in game.rival:
             parameter.add_(0.01)
@@ -91,7 +91,7 @@ def test_the_owner_gets_the_gradient_at_the_rivals_place():
 
 
 def test_the_gate_follows_the_source_accuracy_within_bounds():
-    game = Game(Small(), "head", 3, rivalled=False, seed=0, threshold=0.1)
+    game = Game(Small(), "head", 3, shared=False, rivalled=False, seed=0, threshold=0.1)
     game.steer(-0.01)
     assert game.threshold == pytest.approx(0.08)
     game.steer(0.01)
@@ -99,3 +99,36 @@ def test_the_gate_follows_the_source_accuracy_within_bounds():
     for _ in range(100):
         game.steer(1.0)
     assert game.threshold == pytest.approx(5.0)
+
+
+def test_where_the_classes_are_the_same_the_owners_head_is_no_way_in_either():
+    game = Game(Small(), "head", 10, shared=True, rivalled=True, seed=0, threshold=100.0).train()
+    objective = rounds(
+        game, output=1.0, fisher=0.0, rivalry=0.0, bound=10.0, horizon=5, extra=lambda step: {}
+    )
+    batches = {"source": batch(1), "target": batch(2), "rival": batch(3)}
+    objective(game, batches, 0)["loss"].backward()
+    shared = gradients(game)
+    other = Game(Small(), "head", 10, shared=False, rivalled=True, seed=0, threshold=100.0).train()
+    objective = rounds(
+        other, output=1.0, fisher=0.0, rivalry=0.0, bound=10.0, horizon=5, extra=lambda step: {}
+    )
+    objective(other, batches, 0)["loss"].backward()
+    # By hand: what the term adds is the gradient of minus the own head's loss, which leaves the head alone.
+    alone = Small().train()
+    with batch_statistics(alone):
+        seen = alone.features(batch(2).images).mean((2, 3))
+    head = alone.head.requires_grad_(False)
+    (-nn.functional.cross_entropy(head(seen), batch(2).labels)).backward()
+    for name in game.names:
+        expected = gradients(other)[name] + alone.get_parameter(name).grad
+        assert torch.allclose(shared[name], expected, atol=1e-5), name
+    assert torch.equal(shared["head.weight"], gradients(other)["head.weight"])
+
+
+def test_the_rival_keeps_the_owners_head_every_other_time():
+    game = Game(Small(), "head", 10, shared=True, rivalled=True, seed=0, threshold=0.1)
+    game.restart(5, keep_head=True)
+    assert torch.equal(game.rival_head.weight, game.classifier.weight)
+    game.restart(10, keep_head=False)
+    assert not torch.equal(game.rival_head.weight, game.classifier.weight)

@@ -1,9 +1,11 @@
 """The owner and a simulated thief in one module, so that one fit trains both and resumes both.
 
-The thief has two faces. A *reader* is a linear head on the owner's trunk as it is, trained all the time:
-what it can read of the target is readable. A *rival* is a copy of the whole trunk that fine-tunes itself
-and starts again from the owner's weights every few steps; the owner descends the gradient at the rival's
-place, as in first-order meta-learning, so that fine-tuning from here leads nowhere good.
+The thief has three faces. A *reader* is a linear head on the owner's trunk as it is, trained all the time:
+what it can read of the target is readable. Where the target has the source's classes, the owner's own head
+reads it as well, untrained. A *rival* is a copy of the whole trunk that fine-tunes itself
+and starts again from the owner's weights every few steps, with a new head or, every other time where the
+classes are the same, with the owner's; the owner descends the gradient at the rival's place, as in
+first-order meta-learning, so that fine-tuning from here leads nowhere good.
 """
 
 from __future__ import annotations
@@ -34,16 +36,26 @@ class Game(nn.Module):
         model: the defender's, of any architecture with a linear head.
         head: dotted name of that head.
         num_targets: classes of the target.
+        shared: whether these are the classes of ``head``.
         rivalled: whether there is a rival.
         seed: of the heads drawn here.
         threshold: first source loss below which the target terms act.
     """
 
     def __init__(
-        self, model: nn.Module, head: str, num_targets: int, *, rivalled: bool, seed: int, threshold: float
+        self,
+        model: nn.Module,
+        head: str,
+        num_targets: int,
+        *,
+        shared: bool,
+        rivalled: bool,
+        seed: int,
+        threshold: float,
     ) -> None:
         super().__init__()
         self.model, self.head, self.seed, self.num_targets = model, head, seed, num_targets
+        self.shared = shared
         self.seen = True  # whether the target itself goes through the owner's trunk
         self.names = [n for n, _ in model.named_parameters() if not n.startswith(f"{head}.")]
         last = self.classifier
@@ -96,17 +108,19 @@ class Game(nn.Module):
             return tap.value
 
     @torch.no_grad()
-    def restart(self, step: int) -> None:
-        """Put the rival back on the owner's weights, with a new head."""
+    def restart(self, step: int, *, keep_head: bool) -> None:
+        """Put the rival back on the owner's weights, with the owner's head or a new one."""
         if self.rival_head is None:
             return
         own = dict(self.model.named_parameters())
         for name, copy in zip(self.names, self.rival, strict=True):
             copy.copy_(own[name])
-        with global_draws(self.seed, "rival", step):
-            drawn = nn.Linear(self.rival_head.in_features, self.num_targets)
-        for mine, new in zip(self.rival_head.parameters(), drawn.parameters(), strict=True):
-            mine.copy_(new)
+        head = self.classifier
+        if not keep_head:
+            with global_draws(self.seed, "rival", step):
+                head = nn.Linear(self.rival_head.in_features, self.num_targets)
+        self.rival_head.weight.copy_(head.weight)
+        self.rival_head.bias.copy_(0 if head.bias is None else head.bias)
 
     @torch.no_grad()
     def steer(self, spare: float) -> None:
@@ -144,7 +158,8 @@ def rounds(
 ) -> Objective:
     """The objective of a fit of ``game``.
 
-    ``loss = CE_source + gate * (fisher R - output min(CE_reader, bound) - rivalry min(CE_rival, bound))``
+    ``loss = CE_source + gate * (fisher R - output min(CE_reader, bound) - rivalry min(CE_rival, bound))``,
+    with another term like the reader's for the owner's head where that knows the target's classes,
     plus what reader and rival minimise for themselves, which no owner's weight feels. The gate is 1 where
     the batch's source loss is below the threshold, else 0.
 
@@ -161,7 +176,7 @@ def rounds(
 
     def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
         if step % horizon == 0:
-            game.restart(step)
+            game.restart(step, keep_head=game.shared and step // horizon % 2 == 1)
         added = extra(step)
         source = batches["source"]
         features = forward(torch.cat([batches[name].images for name in game.streams])).float()
@@ -171,6 +186,10 @@ def rounds(
         terms = {"source loss": loss}
         if game.seen:
             labels, seen = batches["target"].labels, features[size : 2 * size]
+            if game.shared:
+                own = F.cross_entropy(_frozen(game.classifier, seen), labels).clamp_max(bound)
+                loss = loss - gate * output * own
+                terms |= {"own head's loss": own}
             # Scale is no protection: the reader sees features of mean length sqrt(D).
             seen = seen / seen.norm(dim=1).mean().detach().clamp_min(1e-6) * seen.shape[1] ** 0.5
             reading = F.cross_entropy(game.reader(seen.detach()), labels)
@@ -194,4 +213,4 @@ def rounds(
 
 def _frozen(head: nn.Linear, features: Tensor) -> Tensor:
     """Logits through the head as a constant."""
-    return F.linear(features, head.weight.detach(), head.bias.detach())
+    return F.linear(features, head.weight.detach(), None if head.bias is None else head.bias.detach())

@@ -103,7 +103,15 @@ class Match:
 
     def _game(self, rivalry: float) -> Game:
         seed, classes = derive(self.trainer.run.seed, "game"), self.target.num_classes
-        return Game(self.model, self.head, classes, rivalled=rivalry > 0, seed=seed, threshold=THRESHOLD)
+        return Game(
+            self.model,
+            self.head,
+            classes,
+            shared=self.target.shared,
+            rivalled=rivalry > 0,
+            seed=seed,
+            threshold=THRESHOLD,
+        )
 
     def _rounds(
         self, game: Game, output: float, fisher: float, rivalry: float, extra: Extra = lambda step: {}

@@ -16,10 +16,15 @@ from freehold.plugin import Problem
 
 @dataclass(frozen=True)
 class Target:
-    """Images to be closed, with labels in ``[0, num_classes)``."""
+    """Images to be closed, with labels in ``[0, num_classes)``.
+
+    Attributes:
+        shared: the labels mean the same as the model's own outputs, so that its head reads the target too.
+    """
 
     split: Split
     num_classes: int
+    shared: bool
 
 
 def target_of(model: nn.Module, domains: Domains, *, predicted: bool, precision: str) -> Target:
@@ -38,10 +43,11 @@ def target_of(model: nn.Module, domains: Domains, *, predicted: bool, precision:
     if predicted:
         answers = [predict(model, d.train, spec, precision=precision).cpu() for d in domains.unauthorized]
         labels = torch.cat(answers)
-        found, labels = torch.unique(labels, return_inverse=True)
-        return Target(Split(images, labels), len(found))
+        found, ranks = torch.unique(labels, return_inverse=True)
+        every = bool((found == torch.arange(len(found))).all())  # then ranks and classes are the same
+        return Target(Split(images, ranks), len(found), every and len(found) == domains.num_classes)
     labels, count = _joint_labels(domains.unauthorized)
-    return Target(Split(images, labels), count)
+    return Target(Split(images, labels), count, domains.mismatch() is None)
 
 
 def target_problems(domains: Domains) -> list[Problem]:
