@@ -120,6 +120,21 @@ def test_other_versions_and_other_files_are_named(path):
         Key.load(path.parent, "x")
 
 
+@pytest.mark.parametrize("content", [b"", b"x" * 40, (2).to_bytes(8, "big") + b"{}", b"\xff" * 9])
+def test_another_content_under_the_right_passphrase_is_no_key(path, content):
+    vault.write_vault(path, content, "x", replace=True)
+    with pytest.raises(ArtifactError, match="holds no key"):
+        Key.load(path, "x")
+
+
+def test_a_key_of_a_later_format_is_refused(key, path, monkeypatch):
+    monkeypatch.setattr("freehold.keys.key.FORMAT", 2)
+    key.save(path, "x", replace=True)
+    monkeypatch.setattr("freehold.keys.key.FORMAT", 1)
+    with pytest.raises(ArtifactError, match="holds no key"):
+        Key.load(path, "x")
+
+
 def test_the_key_of_another_method_is_refused(path):
     with pytest.raises(SecretError, match="a key of m, not of passport"):
         Key.load(path, "open sesame", method="passport")

@@ -13,7 +13,7 @@ from freehold.errors import UsageError
 from freehold.keys import Key
 from freehold.metrics.accuracy import share_correct
 from freehold.models.zoo import load_model
-from freehold.ownership import trigger_set
+from freehold.ownership import embedding
 from freehold.ownership.base import verify
 from freehold.ownership.observation import Decision
 from freehold.ownership.suspect import suspect
@@ -42,7 +42,9 @@ def trained(domains):
 
 @pytest.fixture(scope="module")
 def marked(domains, trained):
-    method = TriggerSet(recipe="plain", steps=60, triggers=40, batch_size=32, trigger_batch=20)
+    method = TriggerSet(
+        recipe="plain", weight=1, lr=5e-4, steps=60, triggers=40, batch_size=32, trigger_batch=20
+    )
     return method.protect(trained, domains, run=quiet(precision="bf16"), key=KEY)
 
 
@@ -85,16 +87,25 @@ def test_patterns_report_how_they_do_on_images_they_were_never_on(domains, train
 
 def test_an_untrained_model_is_marked_while_it_is_trained(domains):
     method = TriggerSet(
-        start="untrained", recipe="plain", steps=60, triggers=20, batch_size=32, trigger_batch=20
+        start="untrained", recipe="plain", lr=2e-3, steps=60, triggers=20, batch_size=32, trigger_batch=20
     )
     protected = method.protect(load_model("convnet", 10), domains, run=quiet(precision="bf16"), key=KEY)
     assert protected.record["figures"]["triggers"] > 0.5 and protected.record["figures"]["accuracy"] > 0.5
 
 
+def test_a_trained_model_is_held_to_its_own_answers_and_statistics(domains, trained):
+    method = TriggerSet(steps=3, triggers=10, batch_size=8, trigger_batch=8)
+    protected = method.protect(trained, domains, run=quiet(), key=KEY)
+    assert all(torch.equal(b, dict(trained.named_buffers())[n]) for n, b in protected.model.named_buffers())
+    assert protected.record["histories"]["trigger-set"]["terms"]["clean loss"][0] == pytest.approx(
+        0, abs=1e-5
+    )
+
+
 def test_app_perturbs_by_the_stated_share_of_the_norm_uphill(monkeypatch):
     model, radius = Small(), 0.03
     seen = []
-    real = trigger_set.functional_call
+    real = embedding.functional_call
 
     def spy(module, weights, inputs):
         before = dict(module.named_parameters())
@@ -105,7 +116,7 @@ def test_app_perturbs_by_the_stated_share_of_the_norm_uphill(monkeypatch):
         )
         return real(module, weights, inputs)
 
-    monkeypatch.setattr(trigger_set, "functional_call", spy)
+    monkeypatch.setattr(embedding, "functional_call", spy)
     domains = Domains(load_domain("digits", limit=60), [], InputSpec(size=32))
     method = TriggerSet(recipe="app", epsilon=radius, steps=8, batch_size=8, trigger_batch=8, lr=1e-6)
     terms = method.protect(model, domains, run=quiet(), key=KEY).record["histories"]["trigger-set"]["terms"]
@@ -127,7 +138,7 @@ def test_gradients_of_app_are_those_at_the_moved_weights():
     }
     model = Small().train()
     with clean_norms(model) as norms:
-        terms = trigger_set._app(0.7, 0.5, 0.05, 4, norms)(model, batches, 4)
+        terms = embedding.perturbed(embedding.labelled, 0.7, 0.5, 0.05, 4, norms)(model, batches, 4)
         terms["loss"].backward()
     found = {n: p.grad.clone() for n, p in model.named_parameters()}
     twin = Small().train()

@@ -36,6 +36,7 @@ from freehold.training.losses import bounded_divergence, distillation
 
 DRIFT = 0.5  # share of the pooled features' relative error in the consistency term
 FEATURES = 4.0  # the same for the features of all layers, without source data
+LOOKS = 0.12  # weight of bare looks against that of figures, where both stand for the target
 # What a variant takes where a field is not given. Without source data the mask learns from what is made
 # up, so it learns less long; made-up figures resist more than a real target does.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -179,14 +180,17 @@ class MAP(Protection):
         layers = [name.rpartition(".")[0] for name in maskable_weights(model, self.exclude)]
         # If one class swallows the whole target, one image in K is right and gives nothing.
         enough = 0.92 * (1 - 1 / classes) * self.bound
+        names = ("target loss",) if self.needs_unauthorized else ("figures' loss", "looks' loss")
+        weights = weight * torch.tensor([1.0, LOOKS][: len(names)])
         with Guesses(model, layers, spec, trainer) as guesses:
 
             def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
                 astray, drift, lost = guesses.compare(forward, batches, step, self.bound)
                 missing = (enough - lost).clamp_min(0)
-                push = weight * missing * (1 + missing)
+                push = (weights.to(missing) * missing * (1 + missing)).sum()
                 loss = push + self.consistency * (astray + FEATURES * drift)
-                return {"loss": loss, "consistency": astray, "feature drift": drift, "target loss": lost}
+                terms = {"loss": loss, "consistency": astray, "feature drift": drift}
+                return terms | dict(zip(names, lost.unbind(), strict=True))
 
             mask, history = self._learn(model, objective, given, trainer)
             share = noisy_disagreement(guesses.teacher, model, source, spec, trainer.run.seed)

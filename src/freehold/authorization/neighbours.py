@@ -17,7 +17,7 @@ model whether it still sees the same class (:func:`checked`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,22 +29,26 @@ Style = Callable[[Tensor, torch.Generator], Tensor]
 GREY = 0.3  # share of all images that lose their colour in the end, on top of their style
 
 
-def neighbours(images: Tensor, spec: InputSpec, stream: torch.Generator) -> Tensor:
+def neighbours(
+    images: Tensor, spec: InputSpec, stream: torch.Generator, styles: Sequence[Style] | None = None
+) -> Tensor:
     """Each image in another look; consecutive equal parts of the batch get one family each.
 
     Args:
         images: ``(B, C, H, W)`` normalised by ``spec``, in random order.
         spec: mean and deviation that the images were normalised with.
         stream: CPU generator that all draws come from; the same state gives the same result.
+        styles: the families; all by default.
 
     Returns:
         The same shape, normalised, pixels within the valid range.
     """
+    styles = STYLES if styles is None else styles
     shape = (1, -1, 1, 1)
     mean, std = (torch.tensor(v, device=images.device).view(shape) for v in (spec.mean, spec.std))
     centred = 2 * (images * std + mean) - 1
-    parts = [part for part in centred.tensor_split(len(STYLES)) if len(part)]
-    styled = torch.cat([style(part, stream) for style, part in zip(STYLES, parts, strict=False)])
+    parts = [part for part in centred.tensor_split(len(styles)) if len(part)]
+    styled = torch.cat([style(part, stream) for style, part in zip(styles, parts, strict=False)])
     colourless = _uniform(len(images), (0, 1), stream, images.device) < GREY
     styled = torch.where(colourless, _grey(styled), styled).clamp(-1, 1)
     return ((styled + 1) / 2 - mean) / std
@@ -124,6 +128,7 @@ def _figure(images: Tensor, stream: torch.Generator) -> Tensor:
 
 
 STYLES: tuple[Style, ...] = (_texture, _tone, _colourless, _polarity, _figure, _sharpness)
+BARE: tuple[Style, ...] = (_colourless, _figure)  # those that take away the most and leave the shape
 
 
 def _grey(images: Tensor) -> Tensor:

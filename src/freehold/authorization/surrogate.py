@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from freehold.authorization.figures import in_two_tones
 from freehold.authorization.masking import LayerInputs
 from freehold.authorization.matching import StatisticsTap, untrained_statistics
-from freehold.authorization.neighbours import checked
+from freehold.authorization.neighbours import BARE, checked, neighbours
 from freehold.data.batches import Batch, fit_images, normalise
 from freehold.data.domain import Domains, InputSpec, Split
 from freehold.metrics.accuracy import predict
@@ -69,35 +69,43 @@ class Guesses:
     def compare(
         self, forward: nn.Module, batches: Mapping[str, Batch], step: int, bound: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step's three scalars: answers and features gone astray, and the target's loss.
+        """One step's losses: answers and features gone astray, and what the target has lost.
 
         Args:
             forward: the masked model.
             batches: ``"source"`` (synthetic) and, if there is one, ``"target"`` with pseudo-labels; without
-                it ``"figures"``, which are painted anew and checked by the teacher, take its place.
-            step: with the seed, which tones they are painted in.
+                it ``"figures"``, painted anew, and bare looks of the source take its place, both as far as
+                the teacher sees their class.
+            step: with the seed, which tones and looks.
             bound: target loss that a sample gives at most, in nats.
 
         Returns:
             Divergence of the softened answers on the source; mean over the masked layers of the relative
-            squared error of what goes into them, on the source; target loss.
+            squared error of what goes into them, on the source; target loss ``(1,)``, or ``(2,)`` of figures
+            and looks.
         """
         source, count = batches["source"].images, len(batches["source"])
         expected = self._ask(source)
         before = self._before.take()
         if "target" in batches:
-            target, labels = batches["target"].images, batches["target"].labels
+            groups = [(batches["target"].images, batches["target"].labels)]
         else:
             self._stream.manual_seed(derive(self.trainer.run.seed, "tones", self._rank, step))
             painted = in_two_tones(batches["figures"].images, self.spec, self._stream)
-            target, labels = checked(self._ask, painted, batches["figures"].labels)
+            bare = neighbours(source, self.spec, self._stream, BARE)
+            groups = [
+                checked(self._ask, painted, batches["figures"].labels),
+                checked(self._ask, bare, batches["source"].labels),
+            ]
             self._before.take()
-        logits = forward(torch.cat([source, target]))
+        logits = forward(torch.cat([source, *(images for images, _ in groups)]))
         now = self._now.take()
         errors = [_relative_error(n[:count], b) for n, b in zip(now, before, strict=True)]
         drift = torch.stack(errors).mean() if errors else logits.new_zeros(())
         astray = TEMPERATURE**2 * distillation(logits[:count] / TEMPERATURE, expected / TEMPERATURE)
-        return astray, drift, bounded_divergence(logits[count:], labels, bound)
+        parts = zip(logits[count:].split([len(labels) for _, labels in groups]), groups, strict=True)
+        lost = [bounded_divergence(part, labels, bound) for part, (_, labels) in parts]
+        return astray, drift, torch.stack(lost)
 
     @torch.no_grad()
     def _ask(self, images: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
-from freehold.errors import SecretError, UsageError
+from freehold.errors import ArtifactError, SecretError, UsageError
 from freehold.keys.stream import Stream
 from freehold.keys.vault import read_vault, write_vault
 from freehold.models.weights import state_hash
@@ -156,19 +156,23 @@ class Key:
             SecretError: wrong passphrase, or the key of another method.
             ArtifactError: truncated, altered, or of another version.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
         data = read_vault(Path(path), passphrase)
-        size = int.from_bytes(data[:8], "big")
-        body, tensors = json.loads(data[8 : 8 + size]), load(data[8 + size :])
-        key = cls(
-            bytes.fromhex(body["secret"]),
-            body["owner"],
-            method=body["method"],
-            settings=body["settings"],
-            facts=body["facts"],
-            learned=tensors,
-        )
+        size = 8 + int.from_bytes(data[:8], "big")
+        try:
+            body = json.loads(data[8:size])
+            if body.pop("format") != FORMAT:
+                raise ValueError("format")
+            secret, _ = bytes.fromhex(body.pop("secret")), body.pop("learned")
+            key = cls(secret, **body, learned=load(data[size:]))
+        except (ValueError, LookupError, TypeError, SafetensorError) as error:
+            raise ArtifactError(
+                "holds no key that this version reads",
+                where=str(path),
+                fix="use the version of freehold that wrote it",
+            ) from error
         if method is not None and key.method != method:
             raise SecretError(
                 f"a key of {key.method or 'no method yet'}, not of {method}",
