@@ -179,7 +179,7 @@ class MAP(Protection):
         }
         layers = [name.rpartition(".")[0] for name in maskable_weights(model, self.exclude)]
         # If one class swallows the whole target, one image in K is right and gives nothing.
-        enough = 0.92 * (1 - 1 / classes) * self.bound
+        enough = 0.94 * (1 - 1 / classes) * self.bound
         names = ("target loss",) if self.needs_unauthorized else ("figures' loss", "looks' loss")
         weights = weight * torch.tensor([1.0, LOOKS][: len(names)])
         with Guesses(model, layers, spec, trainer) as guesses:

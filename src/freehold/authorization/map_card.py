@@ -25,8 +25,9 @@ CARD = Card(
         "layer, which saved more of the source than anything else, and pushes on the target only "
         "until most of it is lost",
         "data-free: in the place of the publication's neighbour domains stand flat figures on flat ground in "
-        "two random tones, that a second generator draws so that the model sees its classes in them: what "
-        "targets share with the source when texture and colour are gone",
+        "two random tones, that a second generator draws so that the model sees its classes in them, and "
+        "synthetic images without colour or cut out by their brightness: what targets share with the source "
+        "when texture and colour are gone",
     ),
     undisclosed=(
         "the paper's mask parametrisation, loss weights and tables were not available to us: scores, "

@@ -54,6 +54,8 @@ class NTP(Protection):
             "alone",
             "the target head learns along instead of being fitted once, and reads features of unit scale",
             "a simulated attacker that fine-tunes a copy, restarted every few steps",
+            "where the target has the source's classes, the model's own head is closed to it as well: an "
+            "attacker who keeps that head otherwise starts far ahead",
             "target terms act only while the source is learned well enough, steered by held-out accuracy; "
             "the kept state is the last that loses no more than the tolerance",
             "after pruning the remaining weights are retrained with the same terms",
