@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from freehold.authorization.map import MAP
 from freehold.authorization.masking import LayerInputs
-from freehold.authorization.surrogate import Guesses, nearest_gap, noisy_disagreement
-from freehold.data import Domains, Split
+from freehold.authorization.surrogate import Guesses, nearest_gap, noisy_disagreement, recognised
+from freehold.data import Domains, InputSpec, Split
 from freehold.data.batches import Batch, fit_images
 from freehold.data.sources import load_domain
 from freehold.errors import ProblemsError
@@ -181,3 +181,23 @@ def test_at_the_start_nothing_is_astray(trained, domains):
     assert abs(astray.item()) < 1e-6 and drift.item() == 0
     expected = F.cross_entropy(trained(batch.images), batch.labels, reduction="none").clamp_max(2.5).mean()
     assert lost.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_figures_that_the_model_knows_well_are_not_what_it_is_closed_to(trained, domains, monkeypatch):
+    from freehold.authorization import map as method
+
+    empty = Domains(None, (), domains.input)
+    fields = {"variant": "data-free", "steps": 2, "batch_size": 8, "synthesis_steps": 2, "synthetic": 20}
+    for share, familiar in ((0.2, False), (0.9, True)):
+        monkeypatch.setattr(method, "recognised", lambda *_, share=share: share)
+        notes = method.MAP(**fields).protect(trained, empty, run=quiet()).record["notes"]
+        assert (method.map_card.FAMILIAR in notes) == familiar
+
+
+def test_recognised_counts_the_classes_seen_in_painted_figures(trained):
+    spec = InputSpec(size=32)
+    images = torch.zeros(60, 1, 32, 32, dtype=torch.uint8)
+    images[:, :, 8:24, 14:18] = 255
+    share = recognised(trained, Split(images, torch.arange(60) % 10), spec, seed=0)
+    assert 0 <= share <= 0.6 and share * 60 == pytest.approx(round(share * 60), abs=1e-4)
+    assert share == recognised(trained, Split(images, torch.arange(60) % 10), spec, seed=0)

@@ -22,6 +22,7 @@ from freehold.authorization.surrogate import (
     nearest_gap,
     noisy_disagreement,
     pseudo_labelled,
+    recognised,
     surrogate_problems,
 )
 from freehold.data.batches import Augment, Batch
@@ -36,7 +37,9 @@ from freehold.training.losses import bounded_divergence, distillation
 
 DRIFT = 0.5  # share of the pooled features' relative error in the consistency term
 FEATURES = 4.0  # the same for the features of all layers, without source data
-LOOKS = 0.12  # weight of bare looks against that of figures, where both stand for the target
+# A model that sees its classes in most flat figures counts these to its own domain: losing them costs the
+# source and closes nothing else. Bare looks then stand for the target, at a lower weight.
+FAMILIAR, LOOKS = 0.75, 0.15
 # What a variant takes where a field is not given. Without source data the mask learns from what is made
 # up, so it learns less long; made-up figures resist more than a real target does.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -168,8 +171,13 @@ class MAP(Protection):
                 weight *= map_card.NEARER
             splits["target"] = target
         else:
-            splits["figures"], histories["figures"] = bank("figures", model, spec, trainer, **recipe)
-            shown["figures"] = splits["figures"].images[:24]
+            figures, histories["figures"] = bank("figures", model, spec, trainer, **recipe)
+            shown["figures"] = figures.images[:24]
+            if recognised(model, figures, spec, trainer.run.seed) < FAMILIAR:
+                splits["figures"] = figures
+            else:
+                weight *= LOOKS
+                notes.append(map_card.FAMILIAR)
         if not statistics_layers(model):
             notes.append(map_card.NO_STATISTICS)
         augment = Augment(shift=self.shift)
@@ -180,17 +188,14 @@ class MAP(Protection):
         layers = [name.rpartition(".")[0] for name in maskable_weights(model, self.exclude)]
         # If one class swallows the whole target, one image in K is right and gives nothing.
         enough = 0.94 * (1 - 1 / classes) * self.bound
-        names = ("target loss",) if self.needs_unauthorized else ("figures' loss", "looks' loss")
-        weights = weight * torch.tensor([1.0, LOOKS][: len(names)])
         with Guesses(model, layers, spec, trainer) as guesses:
 
             def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
                 astray, drift, lost = guesses.compare(forward, batches, step, self.bound)
                 missing = (enough - lost).clamp_min(0)
-                push = (weights.to(missing) * missing * (1 + missing)).sum()
+                push = weight * missing * (1 + missing)
                 loss = push + self.consistency * (astray + FEATURES * drift)
-                terms = {"loss": loss, "consistency": astray, "feature drift": drift}
-                return terms | dict(zip(names, lost.unbind(), strict=True))
+                return {"loss": loss, "consistency": astray, "feature drift": drift, "target loss": lost}
 
             mask, history = self._learn(model, objective, given, trainer)
             share = noisy_disagreement(guesses.teacher, model, source, spec, trainer.run.seed)

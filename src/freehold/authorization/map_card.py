@@ -24,10 +24,10 @@ CARD = Card(
         "source-free and data-free: the mask is held to the unprotected model's features in every masked "
         "layer, which saved more of the source than anything else, and pushes on the target only "
         "until most of it is lost",
-        "data-free: in the place of the publication's neighbour domains stand flat figures on flat ground in "
-        "two random tones, that a second generator draws so that the model sees its classes in them, and "
-        "synthetic images without colour or cut out by their brightness: what targets share with the source "
-        "when texture and colour are gone",
+        "data-free: in the place of the publication's neighbour domains stand flat figures in two random "
+        "tones, that a second generator draws so that the model sees its classes in them; where it sees them "
+        "in most, synthetic images without colour or cut out by their brightness: what targets share with "
+        "the source when texture and colour are gone. The choice between the two rests on two source models",
     ),
     undisclosed=(
         "the paper's mask parametrisation, loss weights and tables were not available to us: scores, "
@@ -69,6 +69,10 @@ STEADY = (
 UNKNOWN = (
     "what this result answers on real source images is unknown: no source image was used. "
     "Check it with a few of them before it ships."
+)
+FAMILIAR = (
+    "the model knows its classes in flat figures, so these count to its own domain; synthetic images without "
+    "colour, or cut out by their brightness, stood for the domains to close"
 )
 NO_STATISTICS = (
     "the network stores no batch norm statistics: its synthetic images match only its classes and the mean "

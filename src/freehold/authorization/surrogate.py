@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from freehold.authorization.figures import in_two_tones
+from freehold.authorization.figures import figure_spec, in_two_tones
 from freehold.authorization.masking import LayerInputs
 from freehold.authorization.matching import StatisticsTap, untrained_statistics
 from freehold.authorization.neighbours import BARE, checked, neighbours
@@ -69,43 +69,42 @@ class Guesses:
     def compare(
         self, forward: nn.Module, batches: Mapping[str, Batch], step: int, bound: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step's losses: answers and features gone astray, and what the target has lost.
+        """One step's three scalars: answers and features gone astray, and the target's loss.
 
         Args:
             forward: the masked model.
             batches: ``"source"`` (synthetic) and, if there is one, ``"target"`` with pseudo-labels; without
-                it ``"figures"``, painted anew, and bare looks of the source take its place, both as far as
-                the teacher sees their class.
+                it ``"figures"``, painted anew, take its place, or without them bare looks of the source, as
+                far as the teacher sees their class.
             step: with the seed, which tones and looks.
             bound: target loss that a sample gives at most, in nats.
 
         Returns:
             Divergence of the softened answers on the source; mean over the masked layers of the relative
-            squared error of what goes into them, on the source; target loss ``(1,)``, or ``(2,)`` of figures
-            and looks.
+            squared error of what goes into them, on the source; target loss.
         """
         source, count = batches["source"].images, len(batches["source"])
         expected = self._ask(source)
         before = self._before.take()
         if "target" in batches:
-            groups = [(batches["target"].images, batches["target"].labels)]
+            target, labels = batches["target"].images, batches["target"].labels
         else:
             self._stream.manual_seed(derive(self.trainer.run.seed, "tones", self._rank, step))
-            painted = in_two_tones(batches["figures"].images, self.spec, self._stream)
-            bare = neighbours(source, self.spec, self._stream, BARE)
-            groups = [
-                checked(self._ask, painted, batches["figures"].labels),
-                checked(self._ask, bare, batches["source"].labels),
-            ]
+            if "figures" in batches:
+                target, labels = self._paint(batches["figures"])
+            else:
+                bare = neighbours(source, self.spec, self._stream, BARE)
+                target, labels = checked(self._ask, bare, batches["source"].labels)
             self._before.take()
-        logits = forward(torch.cat([source, *(images for images, _ in groups)]))
+        logits = forward(torch.cat([source, target]))
         now = self._now.take()
         errors = [_relative_error(n[:count], b) for n, b in zip(now, before, strict=True)]
         drift = torch.stack(errors).mean() if errors else logits.new_zeros(())
         astray = TEMPERATURE**2 * distillation(logits[:count] / TEMPERATURE, expected / TEMPERATURE)
-        parts = zip(logits[count:].split([len(labels) for _, labels in groups]), groups, strict=True)
-        lost = [bounded_divergence(part, labels, bound) for part, (_, labels) in parts]
-        return astray, drift, torch.stack(lost)
+        return astray, drift, bounded_divergence(logits[count:], labels, bound)
+
+    def _paint(self, figures: Batch) -> tuple[Tensor, Tensor]:
+        return checked(self._ask, in_two_tones(figures.images, self.spec, self._stream), figures.labels)
 
     @torch.no_grad()
     def _ask(self, images: Tensor) -> Tensor:
@@ -133,6 +132,16 @@ def noisy_disagreement(
     images = (images + 0.3 * torch.randn(images.shape, generator=generator(seed, "noise"))).to(device)
     with evaluating(before), evaluating(after):
         return float((before(images).argmax(1) != after(images).argmax(1)).float().mean())
+
+
+@torch.no_grad()
+def recognised(model: nn.Module, figures: Split, spec: InputSpec, seed: int) -> float:
+    """Share of at most 500 figures, each painted in two random tones, in which ``model`` sees their class."""
+    kept = normalise(fit_images(figures.images[:500], figure_spec(spec)), figure_spec(spec))
+    painted = in_two_tones(kept, spec, generator(seed, "recognised")).to(next(model.parameters()).device)
+    with evaluating(model):
+        seen = model(painted).argmax(1).cpu()
+    return float((seen == figures.labels[:500]).float().mean())
 
 
 @torch.no_grad()
