@@ -176,12 +176,18 @@ def _curves(histories: Histories) -> list[report.Curve]:
     curves = []
     for name, history in histories.items():
         for term, values in history["terms"].items():
-            curves.append(report.Curve(f"{name}: loss", term, history["steps"], values, role=_role(term)))
+            panel = f"{name}: {_measure(term)}"
+            curves.append(report.Curve(panel, term, history["steps"], values, role=_role(term)))
         checks = history["validation"]
         for figure in [key for key in (checks[0] if checks else {}) if key not in ("step", "score")]:
             steps, values = [c["step"] for c in checks], [c[figure] for c in checks]
             curves.append(report.Curve(f"{name}: validation", figure, steps, values, role=_role(figure)))
     return curves
+
+
+def _measure(term: str) -> str:
+    """What is on the axis: losses share one, residuals of a split and the state of a gate have their own."""
+    return next((kind for kind in ("residual", "gate") if kind in term), "loss")
 
 
 def _role(series: str) -> report.Role | None:
