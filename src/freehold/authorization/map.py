@@ -39,13 +39,13 @@ DRIFT = 0.5  # share of the pooled features' relative error in the consistency t
 FEATURES = 4.0  # the same for the features of all layers, without source data
 # A model that sees its classes in most flat figures counts these to its own domain: losing them costs the
 # source and closes nothing else. Bare looks then stand for the target, at a lower weight.
-FAMILIAR, LOOKS = 0.75, 0.1
+FAMILIAR, LOOKS = 0.75, 0.15
 # What a variant takes where a field is not given. Without source data the mask learns from what is made
 # up, so it learns less long; made-up figures resist more than a real target does.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "source-available": {},
     "source-free": {"steps": 200, "target_weight": 0.12, "bound": 2.5},
-    "data-free": {"steps": 200, "target_weight": 0.4, "bound": 2.5},
+    "data-free": {"steps": 200, "target_weight": 0.25, "bound": 3.0},
 }
 
 
@@ -70,13 +70,13 @@ class MAP(Protection):
     lr: float = Field(3e-4, gt=0, le=0.1, description="step size of the scores, cosine to a twentieth")
     batch_size: int = Field(48, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
     target_weight: float = Field(
-        0.4, gt=0, le=100, description="lambda: weight of the target term (source-free 0.12, data-free 0.4)"
+        0.4, gt=0, le=100, description="lambda: weight of the target term (source-free 0.12, data-free 0.25)"
     )
     bound: float = Field(
         3.0,
         gt=0,
         le=100,
-        description="target loss a sample gives at most (2.5 without source data)",
+        description="target loss a sample gives at most (source-free 2.5)",
         json_schema_extra={"unit": "nats"},
     )
     consistency: float = Field(
