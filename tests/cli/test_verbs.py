@@ -200,8 +200,11 @@ def test_learning_curves_that_cannot_be_are_refused_in_one_line(freehold, bound,
     assert ended.code >= 64 and said in ended.err and "Traceback" not in ended.err
 
 
+SHORT_BANK = ("method.synthesis_steps=3", "method.synthetic=24")
+
+
 def test_a_few_authorized_images_answer_what_a_source_free_run_left_open(freehold, source, tmp_path):
-    free = [f"model.weights={source}", *TINY[1:], *CUTTING, "method.variant=source-free"]
+    free = [f"model.weights={source}", *TINY[1:], *CUTTING, "method.variant=source-free", *SHORT_BANK]
     ended = freehold("protect", *sets(*free), "--out", tmp_path / "free")
     assert ended.code == 0, ended.err
     assert "what the owner pays is unknown" in ended.out and "--authorized" in ended.out
@@ -212,7 +215,14 @@ def test_a_few_authorized_images_answer_what_a_source_free_run_left_open(freehol
 
 
 def test_a_data_free_run_needs_no_data_at_all(freehold, source, tmp_path):
-    free = [f"model.weights={source}", "data.image_size=16", *TINY[4:], *CUTTING, "method.variant=data-free"]
+    free = [
+        f"model.weights={source}",
+        "data.image_size=16",
+        *TINY[4:],
+        *CUTTING,
+        "method.variant=data-free",
+        *SHORT_BANK,
+    ]
     ended = freehold("protect", *sets(*free), "--out", tmp_path / "free")
     assert ended.code == 0, ended.err
     assert "nothing shows what a stranger gets" in ended.out
