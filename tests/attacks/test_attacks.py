@@ -194,3 +194,27 @@ def test_extraction_uses_answers_and_no_labels(digits):
         assert one.record["cost"]["queries"] == len(digits.train) + len(digits.val)
     across = Extract(architecture="convnet", epochs=0.1).run(Small(), digits, SPEC, run=quiet())
     assert type(across.model).__name__ == "ConvNet"
+
+
+def test_a_finished_attack_found_again_still_has_its_last_state(digits, tmp_path):
+    attack = FineTune(epochs=0.5, lr=0.05, batch_size=16)
+    first, again = (
+        attack.run(Small(), digits, SPEC, run=quiet(directory=tmp_path, checkpoint_seconds=0))
+        for _ in range(2)
+    )
+    for (name, mine), theirs in zip(
+        first.last.state_dict().items(), again.last.state_dict().values(), strict=True
+    ):
+        assert torch.equal(mine, theirs), name
+
+
+def test_a_model_without_a_linear_head_is_a_problem_before_work(digits):
+    class Convolutional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Conv2d(3, 10, 1)
+
+        def forward(self, images):
+            return self.last(images).mean((2, 3))
+
+    assert [p.where for p in FineTune().problems(Convolutional(), digits, SPEC)] == ["Convolutional"]

@@ -73,10 +73,7 @@ class Adapt(Attack):
 
             def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
                 if self.variant == "SHOT" and step and step % every == 0:
-                    flags = {m: m.training for m in model.modules()}
                     look()
-                    for module, training in flags.items():
-                        module.training = training
                 batch = batches["train"]
                 logits = forward(batch.images).float()
                 if self.variant == "NRC":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from freehold.data.domain import InputSpec
 from freehold.models.anatomy import find_head, maskable_weights, norm_layers, resize_head
+from freehold.models.zeros import mask_gradient
 from freehold.seeds import global_draws
 from freehold.settings import Settings
 
@@ -119,11 +120,7 @@ def _treat(model: nn.Module, name: str, weight: nn.Parameter, attacker: Attacker
         weight.copy_(torch.where(live, weight, torch.randn_like(weight) * math.sqrt(2 / fan_in)))
     elif attacker.zeros == "kept":
         # A weight at zero whose gradient is zero stays there, whatever momentum and decay do.
-        weight.register_hook(partial(_hold, live))  # type: ignore[no-untyped-call]
-
-
-def _hold(live: Tensor, gradient: Tensor) -> Tensor:
-    return torch.where(live.to(gradient.device), gradient, 0)
+        mask_gradient(weight, live)
 
 
 def _renew(norm: nn.Module, *, affine: bool, scale: bool) -> None:

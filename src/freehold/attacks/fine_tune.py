@@ -11,6 +11,7 @@ from torch import nn
 from freehold.attacks.base import Attack, Taken
 from freehold.data.batches import Augment
 from freehold.data.domain import Domain, InputSpec
+from freehold.errors import ModelError
 from freehold.metrics.accuracy import share_correct
 from freehold.models.anatomy import find_head, maskable_weights
 from freehold.models.zeros import held_at_zero
@@ -37,7 +38,7 @@ class FineTune(Attack):
         needs=("labelled images of the domain that the attacker wants to use",),
         breaks=("too few images: the last layer alone overfits, all layers forget the task",),
     )
-    stronger: ClassVar[dict[str, Any]] = {"lr": 0.05, "epochs": 30.0, "schedule": "halving", "flip": False}
+    stronger: ClassVar[dict[str, Any]] = {"lr": 0.05, "epochs": 30.0, "schedule": "halving"}
 
     variant: Literal["FTLL", "FTAL", "RTLL", "RTAL"] = Field(
         "FTAL", description="fine-tune or re-train (new last layer) the last layer only, or all layers"
@@ -54,7 +55,10 @@ class FineTune(Attack):
     flip: bool = Field(False, description="random mirroring; wrong for digits and text")
 
     def _problems(self, model: nn.Module, domain: Domain, spec: InputSpec) -> list[Problem]:
-        find_head(model, spec.example())
+        try:
+            find_head(model, spec.example())
+        except ModelError as error:
+            return [Problem(where=error.where or "model", what=error.what, fix=error.fix)]
         return []
 
     def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:
@@ -72,7 +76,6 @@ class FineTune(Attack):
         last: list[nn.Module] = []
 
         def validate() -> Validation:
-            last[:] = [copy.deepcopy(model)]
             accuracy = share_correct(model, domain.val, spec, precision=trainer.run.precision)
             return Validation(accuracy, {"accuracy": accuracy})
 
@@ -89,6 +92,13 @@ class FineTune(Attack):
         mode: Literal["train", "eval"] = "eval" if self.variant.endswith("LL") else "train"
         with held_at_zero(live):
             history = trainer.fit(
-                model, cross_entropy, {"train": stream}, loop, name=self.name, mode=mode, validate=validate
+                model,
+                cross_entropy,
+                {"train": stream},
+                loop,
+                name=self.name,
+                mode=mode,
+                validate=validate,
+                finish=lambda: last.append(copy.deepcopy(model)),
             )
         return Taken(model, last[0], images=len(domain.train), history=history)

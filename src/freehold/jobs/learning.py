@@ -133,8 +133,10 @@ class LearningCurves(Settings):
         curves: dict[str, LearningCurve] = {}
 
         def curve(name: str, start: Start, budget: Budget) -> LearningCurve:
-            found = learning_curve(name, start, thief, spec, budget, grid, run)
-            return curves.setdefault(_key(name, budget.name), found)
+            found = curves[_key(name, budget.name)] = learning_curve(
+                name, start, thief, spec, budget, grid, run
+            )
+            return found
 
         equal, swept = BUDGETS["equal"], BUDGETS["swept"]
         base = {name: curve(name, start, equal) for name, start in starts.items()}

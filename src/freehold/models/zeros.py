@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from freehold.models.layers import apply_mask
 
@@ -23,10 +24,15 @@ def held_at_zero(masks: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
         for parameter, mask in masks.items():
             with torch.no_grad():
                 parameter.copy_(apply_mask(parameter, mask))
-            handle = parameter.register_hook(partial(_masked, mask))  # type: ignore[no-untyped-call]
-            hooks.callback(handle.remove)
+            hooks.callback(mask_gradient(parameter, mask).remove)
         yield
 
 
+def mask_gradient(parameter: nn.Parameter, mask: Tensor) -> RemovableHandle:
+    """Make the gradient zero where ``mask`` (bool, the parameter's shape) is False, until removed."""
+    handle: RemovableHandle = parameter.register_hook(partial(_masked, mask))  # type: ignore[no-untyped-call]
+    return handle
+
+
 def _masked(mask: Tensor, gradient: Tensor) -> Tensor:
-    return apply_mask(gradient, mask)
+    return apply_mask(gradient, mask.to(gradient.device))

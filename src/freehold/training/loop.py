@@ -56,10 +56,11 @@ class Fit:
         mode: Literal["train", "eval"],
         validate: Callable[[], Validation] | None,
         build: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        finish: Callable[[], None] | None = None,
     ) -> None:
         run = trainer.run
         self.trainer, self.model, self.objective, self.streams = trainer, model, objective, streams
-        self.loop, self.name, self.mode, self.validate = loop, name, mode, validate
+        self.loop, self.name, self.mode, self.validate, self.finish = loop, name, mode, validate, finish
         self.accelerator = trainer.accelerator
         start = [trainer.identity, name, loop.model_dump(), run.seed, run.precision, state_hash(model)]
         key = hashlib.sha256(json.dumps([*start, self.accelerator.num_processes]).encode()).hexdigest()
@@ -96,6 +97,8 @@ class Fit:
             global_draws(self.trainer.run.seed, "draws", self.name, rank) as self.reseed,
         ):
             self._steps(report)
+        if self.finish is not None:
+            self.finish()
         if self.best is not None:
             restore_state(self.state, self.best)
         if trackers:

@@ -87,6 +87,7 @@ class Trainer:
         mode: Literal["train", "eval"] = "train",
         validate: Callable[[], Validation] | None = None,
         build: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        finish: Callable[[], None] | None = None,
     ) -> History:
         """Minimise ``objective`` over the parameters of ``model`` that require a gradient, in place.
 
@@ -100,11 +101,12 @@ class Trainer:
             mode: ``"eval"`` keeps batch norm on its running statistics and dropout off.
             validate: scores the model in evaluation mode.
             build: makes the optimiser, in the place of the one that ``loop`` names.
+            finish: called with the last state in the model, before the best one is put back.
 
         Raises:
             TrainingError: the loss became NaN or infinite; the model holds the last good state.
         """
-        fit = Fit(self, model, objective, streams, loop, name, mode, validate, build)
+        fit = Fit(self, model, objective, streams, loop, name, mode, validate, build, finish)
         try:
             return fit.run()
         finally:
