@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from freehold.authorization import bank as banks
-from freehold.authorization.bank import bank, cache_folder
+from freehold.authorization.bank import GENERATORS, bank, cache_folder
 from freehold.authorization.matching import (
     StatisticsTap,
     moments,
@@ -109,14 +109,14 @@ def test_synthesis_makes_what_the_network_takes_for_its_classes():
     train_classifier(model, load_domain("digits", limit=600), spec, settings, Trainer(quiet()))
     before = state_hash(model)
     recipe = {"num_classes": 10, "steps": 110, "images": 100, "batch_size": 20}
-    split, history = synthesise(model, spec, Trainer(quiet(seed=1)), **recipe)
+    split, history = synthesise(model, spec, Trainer(quiet()), number=1, **recipe)
     assert share_correct(model, split, spec) > 0.3
     assert history.terms["statistics"][-1] < 0.5 * history.terms["statistics"][0]
     assert state_hash(model) == before and split.labels.bincount().tolist() == [10] * 10
 
 
-def test_same_seed_same_images_and_other_seed_other_images(trained):
-    made = [synthesise(trained, SPEC, Trainer(quiet(seed=s)), **TINY)[0].images for s in (1, 1, 2)]
+def test_same_number_same_images_and_other_number_other_images(trained):
+    made = [synthesise(trained, SPEC, Trainer(quiet()), number=n, **TINY)[0].images for n in (1, 1, 2)]
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
 
 
@@ -134,19 +134,28 @@ def test_synthesis_resumes_exactly(trained, tmp_path):
 
     run = quiet(directory=tmp_path, checkpoint_seconds=0)
     with pytest.raises(RuntimeError, match="crash inside"):
-        synthesise(Brittle(3), SPEC, Trainer(run), **TINY)
-    assert (tmp_path / "synthesis.state").exists()
-    resumed, history = synthesise(Brittle(99), SPEC, Trainer(run), **TINY)
-    whole, _ = synthesise(Brittle(99), SPEC, Trainer(quiet()), **TINY)
+        synthesise(Brittle(3), SPEC, Trainer(run), number=4, **TINY)
+    assert (tmp_path / "synthesis-4.state").exists()
+    resumed, history = synthesise(Brittle(99), SPEC, Trainer(run), number=4, **TINY)
+    whole, _ = synthesise(Brittle(99), SPEC, Trainer(quiet()), number=4, **TINY)
     assert torch.equal(resumed.images, whole.images) and history.steps[-1] == 3
 
 
 def test_a_bank_is_made_once(trained, cache, monkeypatch):
-    first, history = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
+    first, curves = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
     monkeypatch.setattr(banks, "synthesise", None)  # a second call would fail
     again, told = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
     assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
-    assert told == history and len(list(cache.iterdir())) == 1
+    assert told == curves and len(list(cache.iterdir())) == GENERATORS
+
+
+def test_a_bank_is_interleaved_from_several_generators(trained, cache):
+    split, _ = bank("source", trained, SPEC, Trainer(quiet(seed=2)), **TINY)
+    for place in range(GENERATORS):
+        number = 2 * GENERATORS + place
+        alone, _ = synthesise(trained, SPEC, Trainer(quiet()), number=number, **TINY)
+        assert torch.equal(split.images[place::GENERATORS], alone.images)
+        assert torch.equal(split.labels[place::GENERATORS], alone.labels)
 
 
 def test_another_model_seed_or_precision_gets_a_bank_of_its_own(trained, cache):
@@ -155,12 +164,12 @@ def test_another_model_seed_or_precision_gets_a_bank_of_its_own(trained, cache):
     bank("source", trained, SPEC, Trainer(quiet(precision="bf16")), **TINY)
     other = Small()
     bank("source", other, SPEC, Trainer(quiet()), **TINY)
-    assert len(list(cache.iterdir())) == 4
+    assert len(list(cache.iterdir())) == 4 * GENERATORS
 
 
 def test_a_damaged_bank_is_made_again(trained, cache):
     first, _ = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
-    (path,) = cache.iterdir()
+    path = min(cache.iterdir())
     path.write_bytes(path.read_bytes()[:100])
     again, _ = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
     assert torch.equal(first.images, again.images) and path.stat().st_size > 100
@@ -170,7 +179,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(trained, tmp_path
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FREEHOLD_CACHE", str(tmp_path / "file"))
     split, _ = bank("source", trained, SPEC, Trainer(quiet()), **TINY)
-    assert len(split) == 30 and "not kept" in caplog.text
+    assert len(split) == 30 * GENERATORS and "not kept" in caplog.text
 
 
 def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
@@ -191,7 +200,7 @@ def test_statistics_are_untrained_until_a_batch_was_seen(trained):
 def test_a_network_without_batch_norm_is_matched_at_its_input():
     model, spec = load_model("timm:test_vit", 10, img_size=32), InputSpec(mean=(0.2,) * 3, std=(0.1,) * 3)
     assert not statistics_layers(model)
-    split, history = synthesise(model, spec, Trainer(quiet()), num_classes=10, steps=2, images=12)
+    split, history = synthesise(model, spec, Trainer(quiet()), number=0, num_classes=10, steps=2, images=12)
     assert split.images.shape == (12, 3, 32, 32) and history.terms["statistics"]
 
 

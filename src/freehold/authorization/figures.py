@@ -61,6 +61,7 @@ def draw_figures(
     spec: InputSpec,
     trainer: Trainer,
     *,
+    number: int,
     num_classes: int,
     steps: int,
     images: int,
@@ -68,7 +69,7 @@ def draw_figures(
 ) -> tuple[Split, History]:
     """Train a generator of figures against ``model`` and draw a bank of them.
 
-    Arguments as for :func:`~freehold.authorization.synthesis.synthesise`; the fit is called ``figures``.
+    Arguments as for :func:`~freehold.authorization.synthesis.synthesise`.
 
     Returns:
         Figures, uint8 ``(images, 1, H, W)``, with the classes they were asked to be, and the curve.
@@ -80,7 +81,7 @@ def draw_figures(
     stream, rank = torch.Generator(), trainer.accelerator.process_index
 
     def judge(figures: Tensor, labels: Tensor, step: int) -> dict[str, Tensor]:
-        stream.manual_seed(derive(trainer.run.seed, "figures", "tones", rank, step))
+        stream.manual_seed(derive(number, "figures", "tones", rank, step))
         with trainer.accelerator.autocast():
             logits = model(in_two_tones(figures, spec, stream))
         doubt = F.cross_entropy(logits.float(), labels)
@@ -89,4 +90,5 @@ def draw_figures(
         loss = doubt + SMOOTHNESS * rough + DECISION * undecided
         return {"loss": loss, "doubt": doubt, "roughness": rough}
 
-    return paint_bank("figures", judge, figure_spec(spec), trainer, num_classes, steps, images, batch_size)
+    drawn = figure_spec(spec)
+    return paint_bank("figures", number, judge, drawn, trainer, num_classes, steps, images, batch_size)

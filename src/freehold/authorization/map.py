@@ -44,7 +44,7 @@ FAMILIAR, LOOKS = 0.75, 0.15
 # up, so it learns less long; made-up figures resist more than a real target does.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "source-available": {},
-    "source-free": {"steps": 200, "target_weight": 0.12, "bound": 2.5},
+    "source-free": {"steps": 200, "target_weight": 0.18, "bound": 2.5},
     "data-free": {"steps": 200, "target_weight": 0.25, "bound": 3.0},
 }
 
@@ -70,7 +70,7 @@ class MAP(Protection):
     lr: float = Field(3e-4, gt=0, le=0.1, description="step size of the scores, cosine to a twentieth")
     batch_size: int = Field(48, ge=2, le=65536, description="a domain", json_schema_extra={"unit": "images"})
     target_weight: float = Field(
-        0.4, gt=0, le=100, description="lambda: weight of the target term (source-free 0.12, data-free 0.25)"
+        0.4, gt=0, le=100, description="lambda: weight of the target term (source-free 0.18, data-free 0.25)"
     )
     bound: float = Field(
         3.0,
@@ -96,14 +96,14 @@ class MAP(Protection):
         250,
         ge=1,
         le=1_000_000,
-        description="without source data: steps of the generator of synthetic images",
+        description="without source data: steps of each generator of synthetic images",
         json_schema_extra={"unit": "steps"},
     )
     synthetic: int = Field(
         4000,
         ge=2,
         le=1_000_000,
-        description="without source data: images in the bank",
+        description="without source data: images that each generator makes",
         json_schema_extra={"unit": "images"},
     )
 
@@ -159,7 +159,7 @@ class MAP(Protection):
         spec, classes = domains.input, dry_run(model, domains.input.example()).shape[1]
         recipe = {"num_classes": classes, "steps": self.synthesis_steps, "images": self.synthetic}
         source, painting = bank("source", model, spec, trainer, **recipe)
-        splits, notes, histories = {"source": source}, [map_card.UNKNOWN], {"synthesis": painting}
+        splits, notes, histories = {"source": source}, [map_card.UNKNOWN], painting
         shown = {"synthetic source": source.images[:24]}
         weight = self.target_weight
         specs = {"source": spec, "target": spec, "figures": figure_spec(spec)}
@@ -171,7 +171,8 @@ class MAP(Protection):
                 weight *= map_card.NEARER
             splits["target"] = target
         else:
-            figures, histories["figures"] = bank("figures", model, spec, trainer, **recipe)
+            figures, drawing = bank("figures", model, spec, trainer, **recipe)
+            histories |= drawing
             shown["figures"] = figures.images[:24]
             if recognised(model, figures, spec, trainer.run.seed) < FAMILIAR:
                 splits["figures"] = figures

@@ -17,15 +17,16 @@ CARD = Card(
         "source",
         "source-available: the kept mask is the best on validation images; the other variants keep the "
         "last, since they have nothing to choose by",
-        "source-free and data-free: one conditional generator, matched to batch norm statistics and giving "
-        "each image a tone of its own, makes a fixed bank of synthetic images before any weight is cut",
+        "source-free and data-free: three conditional generators, matched to batch norm statistics and giving "
+        "each image a tone of its own, make a fixed bank of synthetic images before any weight is cut; with "
+        "one, the source drop changed by up to seven points from seed to seed",
         "source-free: where one layer hardly tells target from source, the target is pushed at a quarter of "
         "its weight, and the result says so",
         "source-free and data-free: the mask is held to the unprotected model's features in every masked "
         "layer, which saved more of the source than anything else, and pushes on the target only "
         "until most of it is lost",
         "data-free: in the place of the publication's neighbour domains stand flat figures in two random "
-        "tones, that a second generator draws so that the model sees its classes in them; where it sees them "
+        "tones, that further generators draw so that the model sees its classes in them; where it sees them "
         "in most, synthetic images without colour or cut out by their brightness: what targets share with "
         "the source when texture and colour are gone. The choice between the two rests on two source models",
     ),

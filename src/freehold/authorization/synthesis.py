@@ -103,6 +103,7 @@ def synthesise(
     spec: InputSpec,
     trainer: Trainer,
     *,
+    number: int,
     num_classes: int,
     steps: int,
     images: int,
@@ -113,7 +114,8 @@ def synthesise(
     Args:
         model: the trained network, in evaluation mode and on the trainer's device; not changed.
         spec: the network's input.
-        trainer: runs the fit named ``synthesis``; gives seed and precision.
+        trainer: runs the fit; gives the precision.
+        number: of the generator: the root of all draws, and part of the fit's name.
         num_classes: K of the network's logits.
         steps: optimiser steps of the generator.
         images: how many to draw.
@@ -136,11 +138,12 @@ def synthesise(
             gap = tap.gaps().mean() if tap.layers else input_gap(painted)
             return {"loss": doubt + STATISTICS * gap, "doubt": doubt, "statistics": gap}
 
-        return paint_bank("synthesis", judge, spec, trainer, num_classes, steps, images, batch_size)
+        return paint_bank("synthesis", number, judge, spec, trainer, num_classes, steps, images, batch_size)
 
 
 def paint_bank(
     name: str,
+    number: int,
     judge: Callable[[Tensor, Tensor, int], dict[str, Tensor]],
     spec: InputSpec,
     trainer: Trainer,
@@ -151,13 +154,12 @@ def paint_bank(
 ) -> tuple[Split, History]:
     """Train a :class:`Generator` on the loss terms of ``judge(images, labels, step)`` and draw from it.
 
-    ``name`` is that of the fit, and with the seed the root of all draws.
+    The fit is called ``name-number``; both are the root of all draws.
     """
-    seed = trainer.run.seed
-    with global_draws(seed, name, "start"):
+    with global_draws(number, name, "start"):
         painter = Generator(num_classes, spec)
     rank = trainer.accelerator.process_index
-    codes = Codes(num_classes, batch_size, derive(seed, name, "codes", rank), trainer.device)
+    codes = Codes(num_classes, batch_size, derive(number, name, "codes", rank), trainer.device)
 
     def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
         return judge(forward(batches["codes"].images), batches["codes"].labels, step)
@@ -167,10 +169,10 @@ def paint_bank(
         objective,
         {"codes": codes},
         Loop(steps=steps, lr=LR, schedule="one-cycle"),
-        name=name,
+        name=f"{name}-{number}",
         build=lambda parameters: torch.optim.Adam(parameters, LR, betas=(0.5, 0.99)),
     )
-    drawn = Codes(num_classes, 256, derive(seed, name, "bank"), trainer.device)
+    drawn = Codes(num_classes, 256, derive(number, name, "bank"), trainer.device)
     batches = [drawn.batch(step) for step in range(-(-images // 256))]
     with torch.inference_mode(), trainer.accelerator.autocast():
         pixels = [denormalise(painter(batch.images), spec).cpu() for batch in batches]
