@@ -11,7 +11,7 @@ from freehold.data.sources import load_domain
 from freehold.errors import ConfigError, DataError
 
 SPEC = InputSpec(size=32)
-GRID = Grid(sizes=(10, 40), seeds=2, limit=50)
+GRID = Grid(sizes=(10, 40), seeds=2)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from freehold.attacks.base import Attack, Taken
 from freehold.data.domain import Domain, InputSpec
+from freehold.data.pixels import gaussian_blur
 from freehold.plugin import Access, Card
 from freehold.training import Trainer
 
@@ -62,12 +63,7 @@ class Filtered(nn.Module):
 
 def blur(pixels: Tensor, strength: float) -> Tensor:
     """Gaussian of ``0.5 * strength`` pixels at 32 pixels, more on larger images."""
-    sigma = 0.5 * strength * max(1.0, pixels.shape[-1] / 32)
-    reach = max(1, round(3 * sigma))
-    grid = torch.arange(-reach, reach + 1, dtype=pixels.dtype, device=pixels.device)
-    line = torch.softmax(-grid.square() / (2 * sigma * sigma), 0)
-    kernel = (line[:, None] * line).expand(pixels.shape[1], 1, -1, -1)
-    return F.conv2d(F.pad(pixels, [reach] * 4, mode="replicate"), kernel, groups=pixels.shape[1])
+    return gaussian_blur(pixels, 0.5 * strength * max(1.0, pixels.shape[-1] / 32))
 
 
 def median(pixels: Tensor, strength: float) -> Tensor:

@@ -66,7 +66,6 @@ class Grid(Settings):
 
     sizes: tuple[int, ...] = Field(SIZES, description="labelled images, strictly ascending")
     seeds: int = Field(3, ge=1, le=1000, description="repeats: other images, other initial weights")
-    limit: int | None = Field(None, ge=2, description="test images used; all by default")
 
     @model_validator(mode="after")
     def _ascending(self) -> Grid:
@@ -119,7 +118,7 @@ def learning_curve(
             row: list[float] = []
             for n in grid.sizes:
                 images = domain.train.take(order[:n])
-                row.append(_accuracy(start, images, domain, spec, budget, grid.limit, trainer, seed))
+                row.append(_accuracy(start, images, domain, spec, budget, trainer, seed))
                 report(seed * len(grid.sizes) + len(row), {"n": n, "accuracy": row[-1]})
             rows.append(tuple(row))
     return LearningCurve(attacker=name, budget=budget.name, sizes=grid.sizes, accuracies=tuple(rows))
@@ -131,7 +130,6 @@ def _accuracy(
     domain: Domain,
     spec: InputSpec,
     budget: Budget,
-    limit: int | None,
     trainer: Trainer,
     seed: int,
 ) -> float:
@@ -149,7 +147,7 @@ def _accuracy(
             if len(budget.lrs) > 1
             else 0.0
         )
-        found.append((chosen, share_correct(model, domain.test, spec, limit=limit, precision=precision)))
+        found.append((chosen, share_correct(model, domain.test, spec, precision=precision)))
     return max(found, key=lambda pair: pair[0])[1]
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from freehold.attacks.base import Attack, Taken
 from freehold.data.batches import Batch
 from freehold.data.domain import Domain, InputSpec
+from freehold.data.pixels import gaussian_blur
 from freehold.metrics.accuracy import share_correct
 from freehold.plugin import Card
 from freehold.seeds import generator
@@ -21,7 +22,7 @@ from freehold.training import Loop, Trainer, Validation
 from freehold.training.losses import distillation
 
 GROUPS = 3  # additive noise, multiplicative noise, blur
-BLUR = 5  # pixels
+BLUR = 2  # pixels on either side
 
 
 class TransNTL(Attack):
@@ -118,15 +119,7 @@ class _Weighted(nn.Module):
 def perturbed(images: Tensor, noise: float, draws: torch.Generator) -> Tensor:
     """``(4B, C, H, W)``: the images, then under additive noise, multiplicative noise, and blurred."""
     added, scaled = (torch.randn(images.shape, generator=draws).to(images) * noise for _ in range(2))
-    return torch.cat([images, images + added, images * (1 + scaled), _blurred(images)])
-
-
-def _blurred(images: Tensor) -> Tensor:
-    grid = torch.arange(BLUR, dtype=torch.float32, device=images.device) - BLUR // 2
-    line = torch.softmax(-grid.square() / 2, 0)
-    kernel = (line[:, None] * line).expand(images.shape[1], 1, BLUR, BLUR).to(images.dtype)
-    padded = F.pad(images, [BLUR // 2] * 4, mode="replicate")
-    return F.conv2d(padded, kernel, groups=images.shape[1])
+    return torch.cat([images, images + added, images * (1 + scaled), gaussian_blur(images, 1.0, BLUR)])
 
 
 def climb(

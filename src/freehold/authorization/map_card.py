@@ -17,9 +17,9 @@ CARD = Card(
         "source",
         "source-available: the kept mask is the best on validation images; the other variants keep the "
         "last, since they have nothing to choose by",
-        "source-free and data-free: three conditional generators, matched to batch norm statistics and giving "
-        "each image a tone of its own, make a fixed bank of synthetic images before any weight is cut; with "
-        "one, the source drop changed by up to seven points from seed to seed",
+        "source-free and data-free: three conditional generators, matched to batch norm statistics and "
+        "giving each image a tone of its own, make a fixed bank of synthetic images before any weight is "
+        "cut; with one alone, the source drop differed by up to seven points from seed to seed",
         "source-free: where one layer hardly tells target from source, the target is pushed at a quarter of "
         "its weight, and the result says so",
         "source-free and data-free: the mask is held to the unprotected model's features in every masked "

@@ -99,8 +99,12 @@ class NTP(Protection):
     horizon: int = Field(
         40, ge=1, le=10_000, description="steps of a simulated attack", json_schema_extra={"unit": "steps"}
     )
-    tolerance: float = Field(
-        0.02, gt=0, le=1, description="share of source images that may be lost, on validation images"
+    tolerance: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of source images that may be lost, on validation images; 0.02 by channels, 0.01 "
+        "by weights",
     )
     outer: int = Field(6, ge=1, le=1000, description="ADMM: projections")
     inner: int = Field(
@@ -136,6 +140,11 @@ class NTP(Protection):
     def share(self) -> float:
         """The sparsity asked for, or the default of the granularity."""
         return self.sparsity or (0.985 if self.granularity == "channel" else 0.95)
+
+    @property
+    def allowed(self) -> float:
+        """The tolerance asked for, or the default of the granularity."""
+        return self.tolerance or (0.02 if self.granularity == "channel" else 0.01)
 
     def _problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
         found = target_problems(domains)

@@ -122,7 +122,7 @@ class Match:
         )
 
     def _fit(self, game: Game, objective: Objective, loop: Loop, name: str) -> History:
-        tolerance = self.ntp.tolerance
+        tolerance = self.ntp.allowed
 
         def validate() -> Validation:
             accuracy = self.accuracy()
@@ -145,7 +145,7 @@ class Match:
     def notes(self, history: History) -> tuple[str, ...]:
         """What the user has to know: chiefly whether the source was kept."""
         lost = self.base - max(v["source"] for v in history.validation if v["step"] == history.best_step)
-        if lost <= self.ntp.tolerance:
+        if lost <= self.ntp.allowed:
             return ()
         return (
             f"no state kept the source within the tolerance: {100 * lost:.1f} points are lost on validation "

@@ -36,6 +36,26 @@ def to_uint8(pixels: Tensor) -> Tensor:
     return pixels.round().clamp(0, 255).to(torch.uint8)
 
 
+def gaussian_blur(pixels: Tensor, sigma: float, radius: int | None = None) -> Tensor:
+    """Float ``(N, C, H, W)`` blurred, edges repeated; differentiable.
+
+    Args:
+        pixels: any range.
+        sigma: standard deviation in pixels, above 0.
+        radius: pixels on either side that count; three standard deviations by default.
+    """
+    reach = math.ceil(3 * sigma) if radius is None else radius
+    offsets = torch.arange(-reach, reach + 1)
+    weights = torch.softmax(-0.5 * (offsets / sigma) ** 2, 0)
+
+    def matrix(side: int) -> Tensor:  # row i holds the weights of the pixels that pixel i is the mean of
+        sources = (torch.arange(side)[:, None] + offsets).clamp(0, side - 1)
+        rows = torch.zeros(side, side).scatter_add_(1, sources, weights.expand(side, -1))
+        return rows.to(pixels)
+
+    return matrix(pixels.shape[2]) @ pixels @ matrix(pixels.shape[3]).T
+
+
 def read_image(image: Any, where: str) -> Tensor:
     """One image as uint8 ``(C, H, W)``, C 1 or 3.
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from freehold.data.photographs import patches
-from freehold.data.pixels import to_uint8
+from freehold.data.pixels import gaussian_blur, to_uint8
 from freehold.errors import DataError, UsageError
 from freehold.settings import Settings, nearest
 
@@ -120,16 +120,7 @@ class Blur(Shift):
     )
 
     def _levels(self, pixels: Tensor, stream: Generator) -> Tensor:
-        down, across = (self._matrix(side).to(pixels.device) for side in pixels.shape[2:])
-        return down @ pixels @ across.T
-
-    def _matrix(self, side: int) -> Tensor:
-        """(side, side): row i holds the weights of the pixels that pixel i becomes the mean of."""
-        radius = math.ceil(3 * self.sigma)
-        offsets = torch.arange(-radius, radius + 1)
-        weights = torch.exp(-0.5 * (offsets / self.sigma) ** 2)
-        sources = (torch.arange(side)[:, None] + offsets).clamp(0, side - 1)
-        return torch.zeros(side, side).scatter_add_(1, sources, (weights / weights.sum()).expand(side, -1))
+        return gaussian_blur(pixels, self.sigma)
 
 
 class Noise(Shift):
