@@ -1,19 +1,24 @@
 """Quality of the authorization methods on real domain pairs: source drop, target accuracy, ST-D.
 
     python benchmarks/authorization.py run [--pairs mnist_m:mnist …] [--methods map …] [--seeds 0 1 2]
+    python benchmarks/authorization.py cost
     python benchmarks/authorization.py table
 
 ``run`` works through the cells that have no result yet, one JSON each under results/authorization/;
-``table`` writes the mean over seeds to results/authorization.md and into the README. The data is
-looked for in FREEHOLD_DATA or ../shared/data beside the checkout.
+``cost`` times every method against a plain training epoch of the same model; ``table`` writes the mean
+over seeds and the cost to results/authorization.md and into the README. The data is looked for in
+FREEHOLD_DATA or ../shared/data beside the checkout.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
+import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +35,7 @@ from freehold.training.classifier import Supervised, train_classifier
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("FREEHOLD_DATA", HERE.parents[1] / "shared" / "data"))
 RESULTS, CACHE = HERE / "results" / "authorization", HERE / ".cache"
+COST = HERE / "results" / "cost.json"
 DIGITS = ("mnist_m:mnist", "synfont:mnist", "mnist:usps", "synfont:mnist_m")
 CIFAR = "cifar10:tinyimagenet_cifar7"
 # Methods that see no target, and the domains they are measured on without ever having seen them.
@@ -123,6 +129,7 @@ def run_cell(method: str, pair: str, seed: int, precision: str) -> dict[str, Any
         "device": protected.record["device"],
         "images": sum(h["images"] for h in histories.values()),
         "notes": protected.record["notes"],
+        "figures": protected.record["figures"],
         "best_step": history["best_step"],
         "validation": history["validation"],
         "seconds": round(seconds, 1),
@@ -151,6 +158,55 @@ def run(args: argparse.Namespace) -> None:
         print(f"{method:15} {pair:28} seed {seed}: {shown}, {result['seconds']:.0f} s", flush=True)
 
 
+def cost(args: argparse.Namespace) -> None:
+    """CPU seconds of each method on each pair, in plain epochs of the same model on the same source.
+
+    A share of the steps is run and the rest extrapolated from two such shares, so that what is done once
+    (loading, validation, evaluation of the source) counts once. Processor time, since other work on the
+    machine does not count to it.
+    """
+    found: dict[str, dict[str, float]] = json.loads(COST.read_text()) if COST.exists() else {}
+    for pair in args.pairs:
+        given = domains(pair)
+        model = source_model(pair, given, args.precision)
+        settings = Supervised(steps=40)
+        batches = len(given.authorized.train) / settings.batch_size
+
+        def train(share: float, model=model, given=given, settings=settings) -> None:
+            short = settings.model_copy(update={"steps": round(settings.steps * share)})
+            trainer = Trainer(Run(precision=args.precision, progress=False))
+            train_classifier(copy.deepcopy(model), given.authorized, given.input, short, trainer)
+
+        epoch = _extrapolated(train, (0.25, 1.0)) * batches / settings.steps
+        for method in args.methods:
+            if (method in TARGET_FREE) != (pair in UNSEEN):
+                continue
+            protection = (METHODS | TARGET_FREE)[method](pair)
+
+            def protect(share: float, protection=protection, model=model, given=given) -> None:
+                names = [n for n in ("steps", "synthesis_steps") if n in type(protection).model_fields]
+                fewer = {n: max(1, round(getattr(protection, n) * share)) for n in names}
+                with tempfile.TemporaryDirectory() as folder:
+                    os.environ["FREEHOLD_CACHE"] = folder  # synthetic images are part of the cost
+                    run = Run(precision=args.precision, progress=False)
+                    protection.model_copy(update=fewer).protect(model, given, run=run)
+
+            ratio = _extrapolated(protect, (0.03, 0.08)) / epoch
+            found.setdefault(pair, {})[method] = round(ratio, 3)
+            print(f"{pair:28} {method:16} {ratio:.2f} epochs of {epoch:.0f} s", flush=True)
+            COST.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def _extrapolated(work: Callable[[float], None], shares: tuple[float, float]) -> float:
+    """Seconds of processor time of all of ``work``, from two shares of it."""
+    times = []
+    for share in shares:
+        began = time.process_time()
+        work(share)
+        times.append(time.process_time() - began)
+    return times[1] + (times[1] - times[0]) / (shares[1] - shares[0]) * (1 - shares[1])
+
+
 def _change(domain: dict[str, Any]) -> str:
     return f"{domain['before']['value']:.2%} -> {domain['after']['value']:.2%}"
 
@@ -161,7 +217,7 @@ def table(args: argparse.Namespace) -> None:
         result = json.loads(path.read_text())
         found.setdefault((result["pair"], result["method"]), []).append(result)
     columns = ["pair", "method", "seeds", "source before, %", "source drop, points"]
-    columns += ["target before, %", "target after, %", "ST-D", "kept", "s"]
+    columns += ["target before, %", "target after, %", "ST-D", "kept", "epochs"]
     lines = _head(columns)
     for pair in (*DIGITS, CIFAR):
         for method in METHODS:
@@ -170,7 +226,7 @@ def table(args: argparse.Namespace) -> None:
                 lines.append(f"| | *bar* | | | ≤ {bar[0]:g} | | ≤ {bar[1]:g} | | | |")
     text = "\n".join(lines) + "\n"
     columns = ["source", "method", "seeds", "source drop, points", "never seen: before → after, %"]
-    columns += ["mean drop there, points", "s"]
+    columns += ["mean drop there, points", "epochs"]
     lines = _head(columns)
     for pair in UNSEEN:
         for method in TARGET_FREE:
@@ -178,10 +234,45 @@ def table(args: argparse.Namespace) -> None:
         bar = UNSEEN_BARS[pair]
         lines.append(f"| | *bar for map-data-free* | | ≤ {bar[0]:g} | | ≥ {bar[1]:g} | |")
     unseen = "\n".join(lines) + "\n"
-    (HERE / "results" / "authorization.md").write_text(f"{text}\n{unseen}")
+    runs = [
+        r
+        for (_, method), cells in found.items()
+        for r in cells
+        if "disagreement under noise" in r.get("figures", {})
+    ]
+    (HERE / "results" / "authorization.md").write_text(f"{text}\n{unseen}\n{_foretold(runs)}")
     write_section("authorization", text)
     write_section("unseen", unseen)
     print(f"{text}\n{unseen}")
+
+
+def _foretold(runs: list[dict[str, Any]]) -> str:
+    """What disagreement on noisy synthetic images says of the source drop, and how wrong it is.
+
+    Each pair's drops are foretold by a straight line through the runs of all other pairs, and by their
+    mean.
+    """
+    lines = _head(["pair", "method", "seed", "disagreement under noise, %", "source drop, points"])
+    points = []
+    for run in sorted(runs, key=lambda r: (r["pair"], r["method"], r["seed"])):
+        share = run["figures"]["disagreement under noise"]
+        drop = 100 * run["evaluation"]["domains"][0]["drop"]
+        points.append((run["pair"], share, drop))
+        lines.append(f"| {run['pair']} | {run['method']} | {run['seed']} | {100 * share:.0f} | {drop:.2f} |")
+    by_line, by_mean = [], []
+    for pair, share, drop in points:
+        others = [(x, y) for name, x, y in points if name != pair]
+        if len({x for x, _ in others}) > 1:
+            slope, start = statistics.linear_regression(*zip(*others, strict=True))
+            by_line.append(abs(start + slope * share - drop))
+            by_mean.append(abs(statistics.fmean(y for _, y in others) - drop))
+    if by_line:
+        line, mean = statistics.fmean(by_line), statistics.fmean(by_mean)
+        lines += [
+            "",
+            f"Mean error on the pair left out: {line:.1f} points by a line, {mean:.1f} by the mean.",
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def write_section(name: str, text: str) -> None:
@@ -207,7 +298,7 @@ def _unseen_row(pair: str, method: str, results: list[dict[str, Any]]) -> str:
     )
     cells = [pair.split(":")[0], method, str(len(results)), _spread([100 * r["drop"] for r in by_domain[0]])]
     cells += [shown, _spread([100 * r["evaluation"]["target_drop"] for r in results])]
-    cells += [f"{mean_interval([r['seconds'] for r in results])[0]:.0f}"]
+    cells += [_epochs(pair, method)]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -222,8 +313,13 @@ def _row(pair: str, method: str, results: list[dict[str, Any]]) -> str:
     cells = [pair.replace(":", " → "), method, str(len(results))]
     cells += [f"{100 * sources[0]['before']['value']:.1f}", _spread(drops)]
     cells += [f"{100 * targets[0]['before']['value']:.1f}", _spread(after), f"{ratio:.4f}", kept or "–"]
-    cells += [f"{mean_interval([r['seconds'] for r in results])[0]:.0f}"]
+    cells += [_epochs(pair, method)]
     return "| " + " | ".join(cells) + " |"
+
+
+def _epochs(pair: str, method: str) -> str:
+    costs = json.loads(COST.read_text()) if COST.exists() else {}
+    return f"{costs[pair][method]:.1f}" if method in costs.get(pair, {}) else "–"
 
 
 def _spread(values: list[float]) -> str:
@@ -239,13 +335,16 @@ def main() -> None:
     everything = [*METHODS, *TARGET_FREE]
     runner = commands.add_parser("run")
     runner.set_defaults(function=run)
-    runner.add_argument("--pairs", nargs="*", default=[*DIGITS, CIFAR, *UNSEEN])
-    runner.add_argument("--methods", nargs="*", default=everything, choices=everything)
     runner.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    runner.add_argument("--precision", default="bf16")
     runner.add_argument(
         "--share", default="0/1", help="i/n: every n-th cell from the i-th, for several processes"
     )
+    timer = commands.add_parser("cost")
+    timer.set_defaults(function=cost)
+    for command in (runner, timer):
+        command.add_argument("--pairs", nargs="*", default=[*DIGITS, CIFAR, *UNSEEN])
+        command.add_argument("--methods", nargs="*", default=everything, choices=everything)
+        command.add_argument("--precision", default="bf16")
     commands.add_parser("table").set_defaults(function=table)
     if not DATA.is_dir():
         sys.exit(f"no data at {DATA}: set FREEHOLD_DATA")

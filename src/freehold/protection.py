@@ -20,7 +20,7 @@ from freehold.data.domain import Domains
 from freehold.errors import ModelError, ProblemsError, UsageError
 from freehold.keys.key import Key
 from freehold.models.anatomy import dry_run
-from freehold.models.checkpoint import Recipe, save_checkpoint
+from freehold.models.checkpoint import Edit, Recipe, save_checkpoint
 from freehold.models.weights import state_hash, unwrap
 from freehold.plugin import Plugin, Problem
 from freehold.training import History, Run, Trainer
@@ -33,12 +33,13 @@ class Outcome:
     """What an algorithm gives back.
 
     Attributes:
-        model: the protected model, a plain architecture.
+        model: the protected model, a plain architecture but for ``edits``.
         histories: training curves by the name of the fit.
         mask: which weights are kept, for methods that prune.
         images: uint8 ``(n, C, H, W)`` a few of the images the method made, by what they are.
         notes: what the user has to know about this result.
         retrained: whether kept weights were changed; if not, ``mask + original weights`` is the model.
+        edits: what was changed in the architecture, to be replayed when the model is loaded.
     """
 
     model: nn.Module
@@ -49,6 +50,7 @@ class Outcome:
     figures: dict[str, float] = field(default_factory=dict)
     key: Key | None = None
     retrained: bool = False
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Protected:
         mask: boolean masks by weight name, or None; True is kept.
         images: uint8 ``(n, C, H, W)``, a few of the images that the method made, by what they are.
         key: what is secret and needed to verify; None for authorization methods.
+        edits: what was changed in the architecture; part of the recipe that is saved.
     """
 
     model: nn.Module
@@ -68,6 +71,7 @@ class Protected:
     mask: dict[str, Tensor] | None = None
     images: dict[str, Tensor] = field(default_factory=dict)
     key: Key | None = None
+    edits: tuple[Edit, ...] = ()
 
     def kept(self) -> dict[str, tuple[int, int]]:
         """Kept and total weights of each masked tensor."""
@@ -76,12 +80,17 @@ class Protected:
     def save(self, directory: Path | str, recipe: Recipe) -> None:
         """Write weights and recipe, and the mask if it makes this model out of the original one.
 
+        Args:
+            directory: where to.
+            recipe: of the model as it was handed in; the method's edits are added.
+
         Raises:
             OutputError: the folder cannot be written.
         """
         mask = None if self.record["retrained"] else self.mask
         base = self.record["source_hash"] if mask is not None else None
-        save_checkpoint(Path(directory), self.model, recipe, mask=mask, mask_base=base)
+        edited = recipe.model_copy(update={"edits": (*recipe.edits, *self.edits)})
+        save_checkpoint(Path(directory), self.model, edited, mask=mask, mask_base=base)
 
 
 class Protection(Plugin):
@@ -196,7 +205,7 @@ class Protection(Plugin):
             record["commitment"] = sealed.commitment
         mask = {name: m.cpu() for name, m in outcome.mask.items()} if outcome.mask is not None else None
         images = {name: shown.cpu() for name, shown in outcome.images.items()}
-        return Protected(shipped, record, mask, images, sealed)
+        return Protected(shipped, record, mask, images, sealed, outcome.edits)
 
     def _apply(self, model: nn.Module, domains: Domains, trainer: Trainer, key: Key | None) -> Outcome:
         """Run the algorithm; ownership methods hand it the key."""

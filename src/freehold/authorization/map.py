@@ -203,7 +203,8 @@ class MAP(Protection):
         notes.insert(
             0, (map_card.BRITTLE if share > map_card.BREAKS else map_card.STEADY).format(share=share)
         )
-        return Outcome(model, histories | {self.name: history}, mask, shown, tuple(notes))
+        foretold = {"disagreement under noise": share}
+        return Outcome(model, histories | {self.name: history}, mask, shown, tuple(notes), foretold)
 
     def _learn(
         self,

@@ -21,13 +21,14 @@ from freehold.models.layers import (
     unpack_masks,
 )
 from freehold.models.nets import VGG11, ConvNet, ResNet20
-from freehold.models.recipe import Edit, Recipe, ResizeHead
+from freehold.models.recipe import AttachBranch, Edit, Recipe, ResizeHead
 from freehold.models.stages import stages
 from freehold.models.weights import fit_weights, load_weights, state_hash, unwrap
 from freehold.models.zoo import ModelSpec, load_model
 
 __all__ = [
     "VGG11",
+    "AttachBranch",
     "ConvNet",
     "Edit",
     "ModelSpec",

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from freehold.artifacts.files import sync, writing
 from freehold.errors import ArtifactError, FreeholdError, MissingInputError, ModelError, UsageError
 from freehold.models.layers import apply_mask, pack_masks, unpack_masks
-from freehold.models.recipe import RECIPE, Edit, Recipe, ResizeHead
+from freehold.models.recipe import RECIPE, AttachBranch, Edit, Recipe, ResizeHead
 from freehold.models.weights import fit_weights, load_weights, read_safetensors, state_hash, unwrap
 
 __all__ = [
     "MASK",
     "MODEL",
     "RECIPE",
+    "AttachBranch",
     "Edit",
     "Recipe",
     "ResizeHead",
@@ -119,7 +120,7 @@ def load_checkpoint(directory: str | Path, model: nn.Module | None = None) -> tu
     model = _bare(recipe) if model is None else deepcopy(unwrap(model))
     try:
         for edit in recipe.edits:
-            edit.apply(model)
+            model = edit.apply(model)
     except FreeholdError as error:
         raise ArtifactError(
             f"the recipe does not fit {type(model).__name__}: {error}", where=str(directory / RECIPE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticSerializationError
@@ -11,6 +11,7 @@ from torch import nn
 from freehold.data.inputs import InputSpec
 from freehold.errors import ArtifactError, ModelError, UsageError
 from freehold.models.anatomy import find_head, resize_head
+from freehold.models.fusion import Branch, Fused, Fusion
 from freehold.models.weights import unwrap
 from freehold.models.zoo import ModelSpec
 from freehold.settings import Settings
@@ -27,12 +28,29 @@ class ResizeHead(Settings):
     name: str
     num_classes: int = Field(ge=2)
 
-    def apply(self, model: nn.Module) -> None:
-        """Make it so, in place."""
+    def apply(self, model: nn.Module) -> nn.Module:
+        """The model with that head; changed in place."""
         resize_head(model, self.name, self.num_classes)
+        return model
 
 
-Edit = ResizeHead  # becomes a union, told apart by ``kind``, with the second kind of edit
+class AttachBranch(Settings):
+    """The model becomes the target inside a :class:`~freehold.models.fusion.Fused`."""
+
+    kind: Literal["attach-branch"] = "attach-branch"
+    num_classes: int = Field(ge=2, le=100_000)
+    channels: Literal[1, 3]
+    pool: int = Field(ge=1, le=256)
+    fusion: Fusion
+    strength: float = Field(gt=0, le=100)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """The model and a branch whose weights are still to be loaded, as one."""
+        branch = Branch(self.num_classes, self.channels, pool=self.pool)
+        return Fused(model, branch, self.fusion, self.strength)
+
+
+Edit = Annotated[ResizeHead | AttachBranch, Field(discriminator="kind")]
 
 
 class Recipe(Settings):

@@ -17,11 +17,17 @@ from freehold.errors import FreeholdError, MissingDependencyError, ModelError, U
 from freehold.models.anatomy import closest, find_head, resize_head
 from freehold.models.encoder import fit_encoder
 from freehold.models.nets import VGG11, ConvNet, ResNet20
+from freehold.models.pointnet import PointNet
 from freehold.models.weights import fit_weights, load_weights
 from freehold.seeds import derive
 from freehold.settings import Settings
 
-BUILTIN: dict[str, type[nn.Module]] = {"convnet": ConvNet, "vgg11": VGG11, "resnet20": ResNet20}
+BUILTIN: dict[str, type[nn.Module]] = {
+    "convnet": ConvNet,
+    "vgg11": VGG11,
+    "resnet20": ResNet20,
+    "pointnet": PointNet,
+}
 
 # Options that fetch or read weights; ignored when an architecture is rebuilt for weights we have.
 _WEIGHT_OPTIONS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
@@ -32,7 +38,7 @@ class ModelSpec(Settings):
     """Which model, as configurations and recipes say it.
 
     Attributes:
-        uri: ``convnet``, ``vgg11``, ``resnet20``, ``timm:NAME``, ``torchvision:NAME`` or
+        uri: ``convnet``, ``vgg11``, ``resnet20``, ``pointnet``, ``timm:NAME``, ``torchvision:NAME`` or
             ``package.module:factory``.
         num_classes: outputs of the model.
         channels: of its images; torchvision's models take 3 only.

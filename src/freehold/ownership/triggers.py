@@ -85,19 +85,24 @@ def textures(stream: Stream, count: int, spec: InputSpec) -> Tensor:
 
 def drawings(stream: Stream, count: int, spec: InputSpec) -> Tensor:
     """Curved strokes of one colour on a plain ground; uint8 ``(count, C, H, W)``."""
-    ends = 0.08 + 0.84 * stream.uniform(count, STROKES, 3, 2)  # start, pull and end of each, in [0, 1]
+    lines = ink(stream, count, spec.size)
+    ground, colour = (255 * stream.uniform(count, 3, 1, 1) for _ in range(2))
+    colour = torch.where((colour - ground).abs() < 80, (ground + 128) % 256, colour)
+    return fit_images(to_uint8(ground + lines * (colour - ground)), spec)
+
+
+def ink(stream: Stream, count: int, size: tuple[int, int], *, strokes: int = STROKES) -> Tensor:
+    """Where ``strokes`` curved strokes cover the image: ``(count, 1, H, W)`` in [0, 1]."""
+    ends = 0.08 + 0.84 * stream.uniform(count, strokes, 3, 2)  # start, pull and end of each, in [0, 1]
     time = torch.linspace(0, 1, POINTS).view(1, 1, POINTS, 1)
     start, pull, end = (ends[:, :, i, None] for i in range(3))
     points = ((1 - time) ** 2 * start + 2 * time * (1 - time) * pull + time**2 * end).flatten(1, 2)
-    rows, columns = ((torch.arange(n) + 0.5) / n for n in spec.size)
-    nearest = torch.full((count, *spec.size), torch.inf)
-    for point in points.unbind(1):  # one of STROKES * POINTS, for all drawings at once
+    rows, columns = ((torch.arange(n) + 0.5) / n for n in size)
+    nearest = torch.full((count, *size), torch.inf)
+    for point in points.unbind(1):  # one of strokes * POINTS, for all images at once
         square = (rows.view(1, -1, 1) - point[:, 0, None, None]) ** 2
         nearest = torch.minimum(nearest, square + (columns.view(1, 1, -1) - point[:, 1, None, None]) ** 2)
-    ink = ((0.07 - nearest.sqrt()) * max(spec.size)).clamp(0, 1)[:, None]
-    ground, colour = (255 * stream.uniform(count, 3, 1, 1) for _ in range(2))
-    colour = torch.where((colour - ground).abs() < 80, (ground + 128) % 256, colour)
-    return fit_images(to_uint8(ground + ink * (colour - ground)), spec)
+    return ((0.07 - nearest.sqrt()) * max(size)).clamp(0, 1)[:, None]
 
 
 def stamp(kind: Kind, patterns: Tensor, images: Tensor) -> Tensor:
