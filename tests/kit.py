@@ -33,9 +33,9 @@ class Small(nn.Module):
         with global_draws(1, "small"):
             self.features = nn.Sequential(
                 nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(4),
-                nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(4),
+                nn.Conv2d(8, 96, 3, padding=1), nn.BatchNorm2d(96), nn.ReLU(), nn.MaxPool2d(4),
             )  # fmt: skip
-            self.head = nn.Linear(16, 10)
+            self.head = nn.Linear(96, 10)
         self.left = crash_after
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

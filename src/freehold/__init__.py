@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from freehold.metrics.transfer import Evaluation, evaluate
     from freehold.models.checkpoint import Recipe, apply_mask_file, load_checkpoint, save_checkpoint
     from freehold.models.zoo import load_model
+    from freehold.ownership.passport import Passport
+    from freehold.ownership.ptynet import PTYNet
     from freehold.plugin import Card, Problem
     from freehold.protection import Protected, Protection
     from freehold.training.run import Run
@@ -42,6 +44,8 @@ _HOMES = {
     "metrics.transfer": ("Evaluation", "evaluate"),
     "models.checkpoint": ("Recipe", "apply_mask_file", "load_checkpoint", "save_checkpoint"),
     "models.zoo": ("load_model",),
+    "ownership.passport": ("Passport",),
+    "ownership.ptynet": ("PTYNet",),
     "plugin": ("Card", "Problem"),
     "protection": ("Protected", "Protection"),
     "training.run": ("Run",),
@@ -61,6 +65,8 @@ __all__ = [
     "Evaluation",
     "FreeholdError",
     "InputSpec",
+    "PTYNet",
+    "Passport",
     "Problem",
     "Protected",
     "Protection",

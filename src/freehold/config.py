@@ -23,7 +23,7 @@ from freehold.settings import Settings, config_error
 from freehold.training.classifier import Supervised
 from freehold.training.run import Execution, Run
 
-Job = Literal["train", "protect"]
+Job = Literal["train", "protect", "watermark"]
 _UNSEEN = {"threads", "checkpoint_seconds", "trackers"}  # of [train]: how a run goes, not what it computes
 
 
@@ -159,7 +159,7 @@ class Config(Settings):
     def identity(self, job: Job) -> dict[str, Any]:
         """What the result of ``job`` depends on: equal identity, equal weights. Claims only judge it."""
         data = self.to_json()
-        fields = set(Execution.model_fields if job == "protect" else TrainSection.model_fields) - _UNSEEN
+        fields = set(TrainSection.model_fields if job == "train" else Execution.model_fields) - _UNSEEN
         data["train"] = {key: value for key, value in data["train"].items() if key in fields}
         for key in ("claims", "method") if job == "train" else ("claims",):
             data.pop(key, None)
@@ -178,10 +178,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         MissingInputError: the file cannot be read.
         ConfigError: it is no TOML, or a key is unknown, missing or out of range; says which.
     """
-    data = _read(Path(path)) if path is not None else {}
-    for override in overrides:
-        _override(data, override)
-    return from_json(data)
+    return from_json(override(_read(Path(path)) if path is not None else {}, overrides))
 
 
 def from_json(data: Mapping[str, Any]) -> Config:
@@ -215,11 +212,22 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"is no valid TOML: {error}", where=str(path)) from None
 
 
-def _override(data: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
+def override(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """``data``, its keys changed in place as ``section.key=value`` says.
+
+    Raises:
+        ConfigError: a change that is written in another way, or a section that is no table.
+    """
+    for change in changes:
+        _override(data, change)
+    return data
+
+
+def _override(data: dict[str, Any], change: str) -> None:
+    dotted, equals, text = change.partition("=")
     *path, last = dotted.strip().split(".")
     if not equals or not all((*path, last)):
-        raise ConfigError("an override is written section.key=value", where=f"--set {override}")
+        raise ConfigError("an override is written section.key=value", where=f"--set {change}")
     for depth, key in enumerate(path, 1):
         data = data.setdefault(key, {})
         if not isinstance(data, dict):

@@ -20,14 +20,19 @@ BUILTIN = {
     "cuti": "freehold.authorization.cuti:CUTI",
     "ntp": "freehold.authorization.ntp:NTP",
     "trigger-set": "freehold.ownership.trigger_set:TriggerSet",
+    "ptynet": "freehold.ownership.ptynet:PTYNet",
+    "passport": "freehold.ownership.passport:Passport",
     "fine-tune": "freehold.attacks.fine_tune:FineTune",
     "prune": "freehold.attacks.prune:Prune",
     "quantize": "freehold.attacks.quantize:Quantize",
     "perturb": "freehold.attacks.perturb:Perturb",
+    "permute": "freehold.attacks.permute:Permute",
     "transntl": "freehold.attacks.transntl:TransNTL",
     "adapt": "freehold.attacks.adapt:Adapt",
     "extract": "freehold.attacks.extract:Extract",
     "filter": "freehold.attacks.filter:Filter",
+    "cut-branch": "freehold.attacks.surgery:CutBranch",
+    "substitute": "freehold.attacks.substitute:Substitute",
 }
 
 

@@ -119,13 +119,16 @@ def test_the_demo_at_its_smallest(freehold, tmp_path):
     verify_run(tmp_path / "demo" / "protected")
     assert ended.out.splitlines()[0].startswith("MAP bound the model convnet to digits-m")
     assert f"page: {tmp_path / 'demo' / 'protected' / 'page.html'}" in ended.out
+    key, marked = tmp_path / "demo" / "owner.key", tmp_path / "demo" / "marked"
+    assert verify_run(marked)["commitment"] in ended.out and key.stat().st_mode & 0o777 == 0o600
+    assert ": thief " in ended.out and ": innocent " in ended.out
     assert "was finished before" in freehold("demo", "--quick", "--out", tmp_path / "demo").out
 
 
 def test_help_and_version(freehold):
     top = freehold("--help")
     assert top.code == 0
-    for verb in ("train", "protect", "evaluate", "list", "doctor", "demo"):
+    for verb in ("train", "protect", "evaluate", "watermark", "verify", "list", "doctor", "demo"):
         assert verb in top.out
         assert freehold(verb, "--help").code == 0
     assert freehold("--version").out.startswith("freehold ")

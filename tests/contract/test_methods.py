@@ -68,7 +68,7 @@ def test_unfit_models_are_refused_before_work(method, domains, fault):
     if fault == "nan":
         model.head.weight.data[0, 0] = float("nan")
     elif fault == "classes":
-        model.head = nn.Linear(16, 7)
+        model.head = nn.Linear(96, 7)
     elif fault == "size":
         given = Domains(domains.authorized, domains.unauthorized, InputSpec(size=32, channels=1))
     else:
@@ -100,8 +100,11 @@ def test_the_result_is_a_plain_model_that_loads_into_the_bare_architecture(metho
     model = load_model("convnet", 10)
     protected = small(method).protect(model, domains, run=quiet())
     assert traces(protected.model) == [] and not protected.model.training
-    assert list(protected.model.state_dict()) == list(model.state_dict())
-    assert [type(m) for m in protected.model.modules()] == [type(m) for m in model.modules()]
+    expected: nn.Module = copy.deepcopy(model)
+    for edit in protected.edits:
+        expected = edit.apply(expected)
+    assert list(protected.model.state_dict()) == list(expected.state_dict())
+    assert [type(m) for m in protected.model.modules()] == [type(m) for m in expected.modules()]
     recipe = Recipe(
         model=ModelSpec(uri="convnet", num_classes=10),
         input=domains.input,
@@ -110,7 +113,7 @@ def test_the_result_is_a_plain_model_that_loads_into_the_bare_architecture(metho
     protected.save(tmp_path, recipe)
     loaded, read = load_checkpoint(tmp_path)
     images = torch.randn(4, 3, 32, 32)
-    assert read == recipe
+    assert read == recipe.model_copy(update={"edits": protected.edits})
     assert torch.equal(loaded.eval()(images), protected.model(images))
     assert (protected.key is None) == (method.kind == "authorization")
 
@@ -139,7 +142,7 @@ def test_the_record_is_json_and_says_what_was_done(method, domains):
 def test_interrupted_and_resumed_equals_uninterrupted(method, domains, tmp_path):
     whole = small(method).protect(Small(), domains, run=quiet()).record["shipped_hash"]
     run = quiet(directory=tmp_path, checkpoint_seconds=0)
-    calls = {"ntl": 5, "cuti": 5, "map": 9, "ntp": 30, "trigger-set": 20}.get(method.name, 5)
+    calls = {"ntl": 5, "cuti": 5, "map": 9, "ntp": 30, "trigger-set": 20, "passport": 14}.get(method.name, 5)
     with pytest.raises((RuntimeError, FreeholdError), match="crash inside"):
         small(method).protect(Small(crash_after=calls), domains, run=run)
     assert small(method).protect(Small(), domains, run=run).record["shipped_hash"] == whole
@@ -149,7 +152,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(method, domains, tmp_path)
 def test_wrapped_models_are_taken_out_of_their_wrapping(method, domains, wrap):
     model = nn.DataParallel(Small()) if wrap == "data parallel" else torch.compile(Small(), backend="eager")
     protected = small(method).protect(model, domains, run=quiet())
-    assert isinstance(protected.model, Small)
+    assert isinstance(getattr(protected.model, "target", protected.model), Small)
 
 
 @pytest.mark.parametrize("uri", ["timm:resnet10t", "timm:test_vit"])
@@ -159,6 +162,10 @@ def test_timm_networks_are_protected_end_to_end(method, domains, uri):
     model = load_model(uri, 10, **options)
     given = Domains(domains.authorized, domains.unauthorized, InputSpec(size=size))
     before = copy.deepcopy(model.state_dict())
+    if method.name == "passport" and uri.endswith("vit"):  # its norms stand in front of layers
+        with pytest.raises(ProblemsError, match="no norm"):
+            small(method).protect(model, given, run=quiet())
+        return
     protected = small(method).protect(model, given, run=quiet())
     assert protected.model(torch.zeros(2, 3, size, size)).shape == (2, 10)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())

@@ -13,6 +13,7 @@ from scipy import stats
 from freehold.errors import DataError
 from freehold.statistics import (
     agreement_tail,
+    binomial_masses,
     binomial_tail,
     detection,
     holm,
@@ -149,3 +150,12 @@ def test_holm_keeps_the_order_and_lies_between_raw_and_bonferroni(values):
     assert all(p <= q <= min(1, len(values) * p) for p, q in zip(values, adjusted, strict=True))
     order = sorted(range(len(values)), key=values.__getitem__)
     assert [adjusted[i] for i in order] == sorted(adjusted)
+
+
+@pytest.mark.parametrize("trials, rate", [(1, 0.5), (100, 0.1), (10_000, 0.001), (10_000, 0.5)])
+def test_the_null_distribution_equals_scipys(trials, rate):
+    masses = binomial_masses(trials, rate)
+    expected = stats.binom.pmf(range(trials + 1), trials, rate)
+    assert len(masses) == trials + 1 and masses == pytest.approx(list(expected), rel=1e-8, abs=1e-300)
+    with pytest.raises(DataError):
+        binomial_masses(0, 0.5)

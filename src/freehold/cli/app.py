@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli import attack, demo, doctor, evaluate, listing, protect, train
+from freehold.cli import attack, demo, doctor, evaluate, listing, protect, train, verify, watermark
 from freehold.cli.common import Debug
 from freehold.errors import FreeholdError
 
@@ -22,13 +22,16 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # plain help comes in half the time
     pretty_exceptions_enable=False,
-    help="Protect trained models: bind them to their domain, and show what that did.",
-    epilog="Exit codes: 0 done, 1 a claim fails, 2 inconclusive, 64 and above wrong use or broken input.",
+    help="Protect trained models: bind them to their domain, mark them as yours, and show what that did.",
+    epilog="Exit codes: 0 done, 1 a claim fails or nothing matches, 2 inconclusive, "
+    "64 and above wrong use or broken input.",
 )
 app.command("train")(train.train)
 app.command("protect")(protect.protect)
 app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
+app.command("watermark")(watermark.watermark)
+app.command("verify")(verify.verify)
 app.command("list")(listing.list_plugins)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

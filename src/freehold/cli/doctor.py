@@ -15,7 +15,10 @@ from typing import NamedTuple
 from freehold.cli.common import Debug, Json, console, print_json, working
 
 NEEDED_SPACE = 1 << 30
-EXTRAS = {"tensorboard": "tensorboard"}  # extra of the package: a distribution that it brings
+EXTRAS = {
+    "tensorboard": "tensorboard",
+    "onnx": "onnxruntime",
+}  # extra of the package: a distribution that it brings
 
 
 class Finding(NamedTuple):

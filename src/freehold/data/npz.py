@@ -30,7 +30,7 @@ def load_npz(
         MissingInputError: no such file.
         DataError: names the file, the key and what is expected of it.
     """
-    archive = _open(path)
+    archive = open_archive(path)
     with archive:
         keys = ["train", "test", *(["val"] if {"val_images", "val_labels"} & set(archive.files) else [])]
         given = {key: _read_split(archive, path, key) for key in keys}
@@ -57,7 +57,13 @@ def load_npz(
     return Domain(name, names or numbered_classes(count, str(path)), **splits, record=record)
 
 
-def _open(path: Path) -> Any:
+def open_archive(path: Path) -> Any:
+    """A numpy archive that holds no pickled object.
+
+    Raises:
+        MissingInputError: no such file.
+        DataError: damaged, or no archive.
+    """
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on impossible names
         raise MissingInputError("no such file", where=str(path), fix="check the path after npz:")
     try:
@@ -72,7 +78,12 @@ def _open(path: Path) -> Any:
 _EXPECTED = "write it with numpy.savez(path, train_images=, train_labels=, test_images=, test_labels=)"
 
 
-def _read(archive: Any, path: Path, key: str) -> np.ndarray[Any, Any]:
+def read_array(archive: Any, path: Path, key: str) -> np.ndarray[Any, Any]:
+    """The array ``key``.
+
+    Raises:
+        DataError: missing, damaged or no array.
+    """
     if key not in archive.files:
         raise DataError(
             f"key missing; the file has {', '.join(archive.files)}", where=f"{path}: {key}", fix=_EXPECTED
@@ -90,7 +101,7 @@ def _read(archive: Any, path: Path, key: str) -> np.ndarray[Any, Any]:
 
 def _read_split(archive: Any, path: Path, split: str) -> tuple[Tensor, Tensor]:
     """Images as uint8 (N, C, H, W) and labels as int64 (N,)."""
-    images, labels = (_read(archive, path, f"{split}_{part}") for part in ("images", "labels"))
+    images, labels = (read_array(archive, path, f"{split}_{part}") for part in ("images", "labels"))
     where = f"{path}: {split}_images"
     if images.dtype != np.uint8:
         nan = images.dtype.kind == "f" and bool(np.isnan(images).any())
@@ -133,7 +144,7 @@ def _read_split(archive: Any, path: Path, split: str) -> tuple[Tensor, Tensor]:
 def _class_names(archive: Any, path: Path) -> tuple[str, ...]:
     if "class_names" not in archive.files:
         return ()
-    names = _read(archive, path, "class_names")
+    names = read_array(archive, path, "class_names")
     if names.ndim != 1 or names.dtype.kind != "U":
         raise DataError(
             f"expected texts of shape (classes,), got {names.dtype} {names.shape}",

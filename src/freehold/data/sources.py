@@ -12,13 +12,14 @@ from freehold.data.folder import load_folder
 from freehold.data.materialise import load_torchvision
 from freehold.data.npz import load_npz
 from freehold.data.pixels import resize
+from freehold.data.points import load_points
 from freehold.data.shifts import parse_shift
 from freehold.errors import DataError, UsageError
 from freehold.seeds import generator
 from freehold.settings import nearest
 
 _EMBEDDED = ("digits", "digits-m")
-_NAMED = {"npz": "PATH", "folder": "PATH", "torchvision": "NAME"}
+_NAMED = {"npz": "PATH", "points": "PATH", "folder": "PATH", "torchvision": "NAME"}
 
 
 def load_domain(
@@ -36,8 +37,8 @@ def load_domain(
     """Load labelled images and, if the text goes on, see them through shifts.
 
     Args:
-        uri: ``digits`` and ``digits-m`` (embedded), ``npz:PATH``, ``folder:PATH`` or ``torchvision:NAME``;
-            shifts may follow, as in ``"digits | rotate=30 | blur=1.5"``.
+        uri: ``digits`` and ``digits-m`` (embedded), ``npz:PATH``, ``points:PATH`` (clouds), ``folder:PATH``
+            or ``torchvision:NAME``; shifts may follow, as in ``"digits | rotate=30 | blur=1.5"``.
         name: what the domain is called; by default its file, folder or source, with its shifts.
         image_size: resize to this square, 4..4096 pixels. Without it sizes stay; a method resizes anyway.
         classes: number of classes, where labels alone do not show it.
@@ -63,6 +64,9 @@ def load_domain(
     if source == "npz":
         path = Path(rest)
         domain = load_npz(path, name=name or path.stem, classes=classes, seed=seed, val_fraction=val_fraction)
+    elif source == "points":
+        path = Path(rest)
+        domain = load_points(path, name=name or path.stem, seed=seed, val_fraction=val_fraction)
     elif source == "folder":
         path = Path(rest)
         label = name or path.absolute().name or rest

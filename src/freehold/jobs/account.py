@@ -48,7 +48,7 @@ def sentences(
         done += f", by cutting {percent(cut / total)} of its weights and {rest}"
     return (
         f"{type(method).__name__} {done}.",
-        _owner(owners[0])
+        owners_sentence(owners[0])
         if owners
         else "There is no authorized domain, so what the owner pays is unknown: give 'freehold evaluate' "
         "as few authorized images as you can spare (--authorized), and it says what they show.",
@@ -62,7 +62,8 @@ def sentences(
     )
 
 
-def _owner(result: DomainResult) -> str:
+def owners_sentence(result: DomainResult) -> str:
+    """What the owner keeps, and the price."""
     before, after, drop = result.before, result.after, 100 * result.drop
     price = f"{'a price' if drop >= 0 else 'a gain'} of {points(abs(drop))}"
     bounds = between(100 * result.drop_low, 100 * result.drop_high)
@@ -110,10 +111,10 @@ def build_page(
         learned: learning curves, if they were measured.
     """
     method = config.method
+    marks = method is not None and method.kind == "ownership"
     names = [d.name for d in domains.all()] or ["a model without data"]
-    st_d = evaluation.st_d
     return report.PageData(
-        title=f"{names[0]}, bound by {type(method).__name__}",
+        title=f"{names[0]}, {'marked' if marks else 'bound'} by {type(method).__name__}",
         summary=summary,
         method=str(record["method"]),
         card=report.MethodCard(**method.card.model_dump()) if method else report.MethodCard("", "", ""),
@@ -122,15 +123,7 @@ def build_page(
             _domain(evaluation, result, domain)
             for result, domain in zip(evaluation.domains, domains.all(), strict=True)
         ],
-        transfer=report.Transfer(
-            source_drop=_points(evaluation.source_drop),
-            target_drop=_points(evaluation.target_drop),
-            source_relative=_or_nan(evaluation.relative_source_drop),
-            target_relative=_or_nan(evaluation.relative_target_drop),
-            st_d=st_d.value if st_d else math.nan,
-            overall=_points(evaluation.overall),
-            flags=st_d.flags if st_d else (),
-        ),
+        transfer=None if marks else _transfer(evaluation),
         layers=[report.Layer(name.removesuffix(".weight"), *pair) for name, pair in kept.items()],
         curves=_curves(histories),
         gallery={title: [i.permute(1, 2, 0).numpy() for i in shown] for title, shown in images.items()},
@@ -140,6 +133,19 @@ def build_page(
         record=[_origin(domain) for domain in domains.all()],
         notes=[*evaluation.notes, *record["notes"]],
         duration=record["seconds"],
+    )
+
+
+def _transfer(evaluation: Evaluation) -> report.Transfer:
+    st_d = evaluation.st_d
+    return report.Transfer(
+        source_drop=_points(evaluation.source_drop),
+        target_drop=_points(evaluation.target_drop),
+        source_relative=_or_nan(evaluation.relative_source_drop),
+        target_relative=_or_nan(evaluation.relative_target_drop),
+        st_d=st_d.value if st_d else math.nan,
+        overall=_points(evaluation.overall),
+        flags=st_d.flags if st_d else (),
     )
 
 

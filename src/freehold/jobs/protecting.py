@@ -46,7 +46,7 @@ def protect(config: Config, directory: str | Path, *, progress: bool = True) -> 
         raise ConfigError(
             f"{method.name} makes a key, and a run directory is no place for one",
             where="method.name",
-            fix="mark the model from Python and keep the key with Key.save",
+            fix="use 'freehold watermark', which keeps the key in an encrypted file of its own",
         )
     if config.model.weights is None:
         raise ConfigError(

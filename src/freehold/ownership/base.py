@@ -38,6 +38,7 @@ class OwnershipMethod(Protection):
     kind = "ownership"
     access: ClassVar[Access] = Access.LABELS  # the least that verifying needs
     survives: ClassVar[float] = 0.5  # share of trials that a derived model keeps, as the card says
+    needs_commitment: ClassVar[bool] = False  # where what was learned could have been made to fit a suspect
 
     @property
     def needs_unauthorized(self) -> bool:
@@ -109,8 +110,7 @@ class OwnershipMethod(Protection):
         """
         if not 0 < alpha <= 0.05:
             raise UsageError(f"alpha {alpha} is not in (0, 0.05]", where="alpha")
-        self._check_key(key, commitment)
-        self._check_suspect(suspect, key)
+        self.check(suspect, key, commitment)
         trials, asked = self._trials(key), suspect.queries
         answers, failure = torch.empty(0, dtype=torch.int64), ""
         wealth = Wealth(trials.rate) if sequential else None
@@ -121,6 +121,8 @@ class OwnershipMethod(Protection):
 
         if suspect.access < self.access:
             failure = f"{self.access.name.lower()} are needed and {suspect.access.name.lower()} are given"
+        elif self.needs_commitment and commitment is None:
+            failure = "what the key holds counts only if its commitment was published before: hand it in"
         elif observed().reachable() <= alpha:
             try:
                 for part in self._observe(suspect, key):
@@ -135,7 +137,7 @@ class OwnershipMethod(Protection):
                     if len(answers) != len(trials.labels):
                         failure = f"only {len(answers)} of {len(trials.labels)} trials were answered"
             except SuspectError as error:
-                failure = f"the suspect {error.what}"
+                failure = f"no usable answer from the suspect: {error.what}"
         verdict = verdict_on(
             observed(),
             suspect=suspect.name,
@@ -146,6 +148,18 @@ class OwnershipMethod(Protection):
         )
         logger.info("%s: %s, %s", suspect.name, verdict.decision, verdict.reason)
         return verdict
+
+    @final
+    def check(self, suspect: Suspect, key: Key, commitment: str | None = None) -> None:
+        """Refuse, before any query, a key or a suspect that :meth:`verify` could do nothing with.
+
+        Raises:
+            UsageError: the suspect is of another input size.
+            ModelError: it knows another number of classes.
+            SecretError: the key is of another method, other settings or another commitment.
+        """
+        self._check_key(key, commitment)
+        self._check_suspect(suspect, key)
 
     def _check_key(self, key: Key, commitment: str | None) -> None:
         if not isinstance(key, Key):

@@ -39,6 +39,9 @@ class Trials:
             measured on innocent models.
         why: one sentence on where the rate comes from.
         caveats: what a reader must know about these trials.
+        parts: name and number of trials of each part, in order, e.g. layers and their bits; may be empty.
+        tried: how many sets of labels a claimant could choose from before he commits himself, where what he
+            commits to is not only his secret.
     """
 
     labels: Tensor = field(repr=False)
@@ -46,8 +49,12 @@ class Trials:
     null: Literal["exact", "measured"]
     why: str
     caveats: tuple[str, ...] = ()
+    parts: tuple[tuple[str, int], ...] = ()
+    tried: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.parts and sum(count for _, count in self.parts) != len(self.labels):
+            raise UsageError("the parts are not all of the trials", where="trials")
         fits = self.labels.dtype == torch.int64 and self.labels.dim() == 1
         if not fits or not 0 < self.rate < 1 or bool((self.labels < 0).any()):
             raise UsageError("labels are int64 (n,) from 0, the rate is in (0, 1)", where="trials")
@@ -83,10 +90,20 @@ class Observation:
         """Trials that were answered as the key expects."""
         return int((self.answers == self.trials.labels[: self.count]).sum())
 
+    def parts(self) -> tuple[tuple[str, int, int], ...]:
+        """Name, matches and answered trials of each part that was asked about."""
+        right = (self.answers == self.trials.labels[: self.count]).long()
+        pieces = torch.split(right, _answered([count for _, count in self.trials.parts], self.count))
+        return tuple(
+            (name, int(piece.sum()), len(piece))
+            for (name, _), piece in zip(self.trials.parts, pieces, strict=False)
+            if len(piece)
+        )
+
     @property
     def allowance(self) -> float:
         """How many secrets the claimant could have tried."""
-        return 1.0 if self.committed else UNCOMMITTED
+        return max(self.trials.tried, 1.0 if self.committed else UNCOMMITTED)
 
     def chance(self) -> float:
         """The p-value before any adjustment."""
@@ -126,10 +143,10 @@ class Observation:
             return Decision.MATCH, f"{self.matches} of {self.count} secret answers", adjusted, given
         if given is not None and given > math.sqrt(self.alpha):
             reason = "so many matches follow from how often the suspect gives each answer"
-        elif chance <= self.alpha:
+        elif chance <= self.alpha and not self.committed:
             reason = "chance is ruled out only if the key's commitment was published before: hand it in"
         elif chance <= math.sqrt(self.alpha):
-            reason = f"more matches than chance gives, fewer than {self.alpha:g} asks for"
+            reason = "more matches than chance gives, fewer than the level asks for"
         elif self.detectable() and self.unlike_derived():
             return Decision.NO_MATCH, f"{self.matches} of {self.count} secret answers", adjusted, given
         else:
@@ -153,3 +170,12 @@ def _counts(first: Tensor, second: Tensor) -> tuple[list[int], list[int]]:
     """How often each answer occurs on either side; -1, no answer, counts as one of its own."""
     size = 2 + max([-1, *(int(t.max()) for t in (first, second) if len(t))])
     return tuple(torch.bincount(t + 1, minlength=size).tolist() for t in (first, second))  # type: ignore[return-value]
+
+
+def _answered(counts: list[int], answered: int) -> list[int]:
+    """How many of the first ``answered`` trials fall into each part; what is in no part comes last."""
+    sizes = []
+    for count in counts:
+        sizes.append(min(count, answered))
+        answered -= sizes[-1]
+    return [*sizes, answered]

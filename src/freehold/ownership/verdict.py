@@ -15,6 +15,9 @@ EVIDENCE = (
     "statistical evidence that the suspect's answers depend on the secret of this key; "
     "how that came about is for others to judge"
 )
+ABSENCE = (
+    "no match is no proof of innocence: a mark can be taken out, and a model can be learned from answers"
+)
 
 
 class Verdict(BaseModel):
@@ -44,7 +47,9 @@ class Verdict(BaseModel):
         access: what the method used of the suspect.
         queries: images the suspect was asked about.
         sequential: whether the test could stop early.
+        failure: why the suspect could not be asked to the end; empty if it was.
         caveats: what a reader must know.
+        parts: name, matches and trials of each part of the trials, e.g. of each layer; may be empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,7 +76,9 @@ class Verdict(BaseModel):
     access: str
     queries: int
     sequential: bool
+    failure: str = ""
     caveats: tuple[str, ...]
+    parts: tuple[tuple[str, int, int], ...] = ()
 
 
 def several(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -109,11 +116,13 @@ def verdict_on(
     if failure:
         decision, reason, adjusted, given = Decision.INCONCLUSIVE, failure, 1.0, None
     count, matches, trials = observed.count, observed.matches, observed.trials
-    caveats = [EVIDENCE, *trials.caveats]
+    caveats = [EVIDENCE if decision == Decision.MATCH else ABSENCE, *trials.caveats]
     if trials.null == "measured":
         caveats.append("the chance of a match was measured on innocent models, not derived")
     if not observed.committed:
         caveats.append("no earlier commitment was compared: the p-value counts 2^64 times")
+    elif trials.tried > 1:
+        caveats.append("what was committed to could be varied before: the p-value counts 2^64 times")
     low, high = clopper_pearson(matches, count) if count else (0.0, 1.0)
     method, owner, commitment = key
     return Verdict(
@@ -139,5 +148,7 @@ def verdict_on(
         access=access.name.lower(),
         queries=queries,
         sequential=observed.p_value is not None,
+        failure=failure,
         caveats=tuple(caveats),
+        parts=observed.parts(),
     )

@@ -14,6 +14,7 @@ from freehold.report.contents import (
     Sample,
     Transfer,
 )
+from freehold.report.evidence import Evidence, Part
 from freehold.report.page import render_page, write_page
 
 __all__ = [
@@ -21,11 +22,13 @@ __all__ = [
     "Attacked",
     "Curve",
     "DomainResult",
+    "Evidence",
     "Layer",
     "Learning",
     "MethodCard",
     "PageData",
     "Parameter",
+    "Part",
     "Role",
     "Sample",
     "Transfer",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from freehold.errors import DataError
+from freehold.report.evidence import Evidence
 
 Role = Literal["authorized", "unauthorized"]
 ROLES: tuple[Role, Role] = ("authorized", "unauthorized")
@@ -251,11 +252,14 @@ class PageData:
         card: the method's card.
         parameters: hyper-parameters by field name, in order.
         domains: shown authorized ones first, otherwise in this order; empty if nothing was measured.
-        transfer: drops, ST-D, overall score.
+        transfer: drops, ST-D, overall score; None where nothing was to be closed.
         layers: kept weights by layer, in the order of the network; empty for methods without a mask.
         curves: training curves; empty hides the section.
         gallery: images the method made, by what they are; each as in :class:`Sample`.
         learning: learning curves by unauthorized domain; empty hides the section.
+        evidence: verdicts on whose a model is; empty hides the section.
+        commitment: to the key that they are about, hex; empty hides it.
+        figures: what the method measured of itself, by name.
         configuration: resolved configuration as TOML.
         versions: software by name.
         record: sentences saying where the data come from and how they were split.
@@ -268,12 +272,15 @@ class PageData:
     method: str
     card: MethodCard
     parameters: Mapping[str, Parameter]
-    domains: Sequence[DomainResult]
-    transfer: Transfer
+    domains: Sequence[DomainResult] = ()
+    transfer: Transfer | None = None
     layers: Sequence[Layer] = ()
     curves: Sequence[Curve] = ()
     gallery: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     learning: Sequence[Learning] = ()
+    evidence: Sequence[Evidence] = ()
+    commitment: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
     configuration: str = ""
     versions: Mapping[str, str]
     record: Sequence[str] = ()

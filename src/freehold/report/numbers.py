@@ -107,3 +107,40 @@ def setting(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(setting, value)) or "none"
     return str(value)
+
+
+_HUGE = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
+
+
+def odds(probability: float) -> str:
+    """How often something happens, in words, never rarer than it is: ``about once in 25 million cases``."""
+    if not 0 < probability < 1:
+        return "in all cases" if probability >= 1 else UNDEFINED
+    if probability > 0.1:
+        return f"in about {min(99, math.ceil(100 * probability - 1e-9))} of 100 cases"
+    once = 1 / probability * (1 + 1e-9)
+    exponent = math.floor(math.log10(once))
+    if exponent >= 15:
+        return f"less than once in 10{str(exponent).translate(_RAISED)} cases"
+    once = math.floor(once / 10 ** (exponent - 1)) * 10 ** (exponent - 1) if exponent else math.floor(once)
+    for size, word in _HUGE:
+        if once >= size:
+            return f"about once in {once / size:g} {word} cases"
+    return f"about once in {count(round(once))} cases"
+
+
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def small(probability: float) -> str:
+    """A probability with two digits, however small, rounded up: ``0.42``, ``3.1 × 10⁻²³``."""
+    if not 0 < probability < 1:
+        return "1" if probability >= 1 else "0"
+    exponent = max(-307, math.floor(math.log10(probability)))
+    factor = math.ceil(probability / 10.0**exponent * 10 - 1e-9) / 10
+    if factor >= 10:
+        factor, exponent = 1.0, exponent + 1
+    if exponent >= -3:
+        return f"{factor * 10.0**exponent:.2g}"
+    power = "10⁻" + str(-exponent).translate(_RAISED)
+    return power if factor == 1 else f"{factor:.1f} × {power}".replace(" ", SPACE)

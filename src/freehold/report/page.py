@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from freehold.errors import DataError, OutputError
-from freehold.report import curves, figures, numbers
+from freehold.report import chance, curves, figures, numbers
 from freehold.report.contents import ROLES, DomainResult, PageData, Role, by_role
 
 WIDE, NARROW, PANEL = 760, 350, 360  # widths of the drawings in CSS pixels
@@ -80,6 +80,8 @@ def render_page(data: PageData) -> str:
         link=_link,
         picture=_picture,
         signed=numbers.signed,
+        odds=numbers.odds,
+        small=numbers.small,
     )
     environment.globals.update(
         interval=numbers.interval, between=numbers.between, line=curves.line, is_log=curves.is_log
@@ -128,6 +130,13 @@ def _figures(data: PageData) -> dict[str, str]:
         for index, found in enumerate(data.learning):
             key = f"learning-{index}-{name}"
             drawn[key] = curves.learning(found, width=width, key=key)
+        for index, evidence in enumerate(data.evidence):
+            if evidence.trials:
+                key = f"evidence-{index}-{name}"
+                drawn[key] = chance.distribution(evidence, width=width, key=key)
+            if evidence.parts:
+                key = f"parts-{index}-{name}"
+                drawn[key] = chance.parts(evidence.parts, evidence.rate, width=width, key=key)
     for index, (title, series) in enumerate(data.panels()):
         drawn[f"panel-{index}"] = curves.panel(title, series, width=PANEL, key=f"panel-{index}")
     return drawn

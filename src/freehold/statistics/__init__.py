@@ -12,6 +12,7 @@ from freehold.statistics.intervals import (
 from freehold.statistics.sequential import Wealth
 from freehold.statistics.tails import (
     agreement_tail,
+    binomial_masses,
     binomial_tail,
     detection,
     holm,
@@ -23,6 +24,7 @@ __all__ = [
     "Interval",
     "Wealth",
     "agreement_tail",
+    "binomial_masses",
     "binomial_tail",
     "clopper_pearson",
     "detection",

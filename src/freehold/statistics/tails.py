@@ -31,6 +31,23 @@ def binomial_tail(matches: int, trials: int, rate: float) -> float:
     return min(1.0, max(_LEAST, float(betainc(matches, trials - matches + 1, rate)) * _UPWARD))
 
 
+def binomial_masses(trials: int, rate: float) -> list[float]:
+    """``P(X = k)`` for k from 0 to ``trials``: the null distribution, for a picture and not for a decision.
+
+    Raises:
+        DataError: no trials, or a rate that is not in (0, 1).
+    """
+    if trials < 1 or not 0 < rate < 1:
+        raise DataError(f"{trials} trials at rate {rate}", where="binomial_masses", fix="rate in (0, 1)")
+    import numpy as np
+    from scipy.special import gammaln, xlog1py, xlogy
+
+    k = np.arange(trials + 1)
+    ways = gammaln(trials + 1) - gammaln(k + 1) - gammaln(trials - k + 1)
+    masses: list[float] = np.exp(ways + xlogy(k, rate) + xlog1py(trials - k, -rate)).tolist()
+    return masses
+
+
 def matches_needed(trials: int, rate: float, alpha: float) -> int | None:
     """Fewest matches whose :func:`binomial_tail` is at most ``alpha``; None if not even all suffice."""
     _check_binomial(0, trials, rate, "matches_needed")

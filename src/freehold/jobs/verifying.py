@@ -1,0 +1,200 @@
+"""``freehold verify``: suspects against a key, the verdicts, and the page that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freehold import report
+from freehold.artifacts import verify_run
+from freehold.artifacts.manifest import MANIFEST
+from freehold.data.inputs import InputSpec
+from freehold.errors import MissingInputError, UsageError
+from freehold.jobs.assembly import load_shipped
+from freehold.keys import Key
+from freehold.models.checkpoint import RECIPE
+from freehold.ownership.base import OwnershipMethod, method_of
+from freehold.ownership.observation import Decision
+from freehold.ownership.suspect import ModuleSuspect, Suspect, suspect
+from freehold.ownership.verdict import Verdict, several
+from freehold.plugin import Access
+from freehold.protection import versions
+from freehold.report import write_page
+from freehold.report.numbers import odds
+from freehold.statistics import binomial_masses, matches_needed
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Verdicts on one or several suspects, corrected for their number.
+
+    Attributes:
+        verdicts: in the order in which the suspects were named.
+        page: the page about them, if one was written.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    page: Path | None
+
+    @property
+    def decision(self) -> Decision:
+        """MATCH if any suspect matches; NO_MATCH if none does and every case is clear."""
+        found = {verdict.decision for verdict in self.verdicts}
+        order = (Decision.MATCH, Decision.INCONCLUSIVE, Decision.NO_MATCH)
+        return next(decision for decision in order if decision in found)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return {
+            "decision": self.decision.value,
+            "verdicts": [verdict.model_dump(mode="json") for verdict in self.verdicts],
+            "page": str(self.page) if self.page else None,
+        }
+
+
+def verify(
+    suspects: Sequence[str | Path],
+    key: Key,
+    *,
+    alpha: float = 1e-6,
+    commitment: str | None = None,
+    sequential: bool = False,
+    classes: int | None = None,
+    uri: str | None = None,
+    page: str | Path | None = None,
+    contact: Mapping[str, Any] | None = None,
+) -> VerifyReport:
+    """Put suspects to the trials of ``key``.
+
+    Args:
+        suspects: run or checkpoint folders, ``.onnx`` files, ``http(s)://`` addresses; at least one.
+        key: of the marked model.
+        alpha: largest chance of any false MATCH.
+        commitment: of the key, as it was published before the release.
+        sequential: stop asking as soon as a case is clear.
+        classes: that the suspects tell apart; by default as many as the marked model.
+        uri: allows folders whose model the user's own code builds, as ``package.module:factory``.
+        page: write a page about the verdicts.
+        contact: options of :class:`~freehold.ownership.endpoint.EndpointSuspect` for addresses.
+
+    Raises:
+        FreeholdError: a suspect that is not there or does not fit, a key that is not the one committed to.
+    """
+    if not suspects:
+        raise UsageError("nobody is suspected", where="suspect", fix="name a folder, a file or an address")
+    method = method_of(key)
+    opened = [open_suspect(str(s), key, method, classes=classes, uri=uri, **contact or {}) for s in suspects]
+    for one in opened:
+        method.check(one, key, commitment)
+    verdicts = [
+        method.verify(one, key, alpha=alpha, commitment=commitment, sequential=sequential) for one in opened
+    ]
+    found = tuple(several(verdicts)) if len(verdicts) > 1 else tuple(verdicts)
+    written = write_page(verdict_page(found, method), page) if page is not None else None
+    return VerifyReport(found, written)
+
+
+def open_suspect(
+    text: str, key: Key, method: OwnershipMethod, *, classes: int | None, uri: str | None, **contact: Any
+) -> Suspect:
+    """The suspect that ``text`` names; what it takes as input is what the marked model takes, or its recipe.
+
+    Raises:
+        FreeholdError: as :func:`freehold.ownership.suspect.suspect`.
+    """
+    spec, path = InputSpec(**key.facts["input"]), Path(text)
+    found: Suspect
+    if "://" in text:
+        found = suspect(text, input=spec, num_classes=classes or key.facts["num_classes"], **contact)
+    elif path.suffix == ".onnx":
+        found = suspect(path, input=spec, num_classes=classes)
+    else:
+        if not path.is_dir():
+            raise (UsageError if path.exists() else MissingInputError)(
+                "is no suspect" if path.exists() else "there is no such suspect",
+                where=text,
+                fix="name a run or checkpoint folder, an .onnx file or an http(s) address",
+            )
+        if (path / MANIFEST).exists():
+            verify_run(path)
+        if not (path / RECIPE).exists():
+            raise MissingInputError("holds no model", where=text, fix="name a run or checkpoint folder")
+        model, recipe = load_shipped(path, uri)
+        found = ModuleSuspect(model, recipe.input, name=path.name or text)
+        if classes not in (None, found.num_classes):
+            raise UsageError(f"tells {found.num_classes} classes apart, not {classes}", where=text)
+    if found.access < method.access:
+        raise UsageError(
+            f"{method.name} needs {method.access.name.lower()}, and it shows {found.access.name.lower()}",
+            where=text,
+            fix=f"get hold of its {Access.WEIGHTS.name.lower()}, or ask by a key of a trigger method",
+        )
+    return found
+
+
+def evidence(verdict: Verdict) -> report.Evidence:
+    """A verdict as a page shows it."""
+    trials, level = verdict.trials, verdict.alpha / (1.0 if verdict.committed else 2.0**64)
+    return report.Evidence(
+        suspect=verdict.suspect,
+        decision=verdict.decision.value,
+        reason=verdict.reason,
+        matches=verdict.matches,
+        trials=trials,
+        rate=verdict.rate,
+        masses=binomial_masses(trials, verdict.rate) if trials else (),
+        needed=None if verdict.sequential else matches_needed(trials, verdict.rate, level),
+        p_value=verdict.p_value,
+        p_adjusted=verdict.p_adjusted,
+        alpha=verdict.alpha,
+        low=verdict.low,
+        high=verdict.high,
+        null=verdict.null,
+        why=verdict.why,
+        access=verdict.access,
+        queries=verdict.queries,
+        sequential=verdict.sequential,
+        committed=verdict.committed,
+        parts=[report.Part(*part) for part in verdict.parts],
+    )
+
+
+def in_words(verdict: Verdict) -> str:
+    """One sentence for a reader who is no statistician."""
+    suspect, counted = verdict.suspect, f"{verdict.matches} of {verdict.trials} secret answers"
+    if verdict.failure:
+        return f"{suspect} could not be asked to the end, so nothing is concluded: {verdict.failure}."
+    if not verdict.trials:
+        return f"{suspect} was asked nothing, so nothing is concluded: {verdict.reason}."
+    if verdict.decision == Decision.MATCH:
+        return (
+            f"{suspect} gives {counted}; a model that has nothing to do with the key of "
+            f"{verdict.owner or 'this owner'} does so {odds(verdict.p_value)}."
+        )
+    if verdict.decision == Decision.NO_MATCH:
+        return (
+            f"{suspect} gives {counted}, as chance alone does {odds(verdict.p_value)}: no trace of the key."
+        )
+    return f"{suspect} gives {counted}, and that decides nothing: {verdict.reason}."
+
+
+def verdict_page(verdicts: Sequence[Verdict], method: OwnershipMethod) -> report.PageData:
+    """Everything on the page of some verdicts; of the key only what it is publicly known by."""
+    first = verdicts[0]
+    match = sum(verdict.decision == Decision.MATCH for verdict in verdicts)
+    about = evidence(first).word.lower() if len(verdicts) == 1 else f"{match} of {len(verdicts)} match"
+    named = first.suspect if len(verdicts) == 1 else "The suspects"
+    caveats = dict.fromkeys(caveat for verdict in verdicts for caveat in verdict.caveats)
+    return report.PageData(
+        title=f"{named}: {about}",
+        summary=[in_words(verdict) for verdict in verdicts],
+        method=method.name,
+        card=report.MethodCard(**method.card.model_dump()),
+        parameters={},
+        evidence=[evidence(verdict) for verdict in verdicts],
+        commitment=first.commitment,
+        versions=versions(),
+        notes=[caveat[0].upper() + caveat[1:] for caveat in caveats],
+    )

@@ -1,0 +1,132 @@
+"""Verdicts as inline SVG: what chance alone gives and what was observed; agreement part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from freehold.report import drawing, numbers
+from freehold.report.drawing import COLOURS
+from freehold.report.evidence import Evidence, Part
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, MUTED, PAPER, RULE, TRACK = (COLOURS[name] for name in ("ink", "muted", "paper", "rule", "track"))
+COLUMNS = 240  # at most so many columns of a distribution are drawn
+
+
+def colour(evidence: Evidence) -> str:
+    """A match is drawn like what is the owner's, all else like a text."""
+    return COLOURS["authorized"] if evidence.decision == "MATCH" else INK
+
+
+def distribution(evidence: Evidence, *, width: int, key: str) -> str:
+    """How many secret answers chance alone gives, from none to all, and how many the suspect gave.
+
+    The whisker is the 95 % interval of the suspect's match rate; the dashed line stands where a match begins.
+
+    Args:
+        evidence: with at least one trial.
+        width: pixels.
+        key: unique in the document.
+    """
+    trials, top, base = evidence.trials, 62, 182
+    left, right = 8.0, width - 8.0
+
+    def x(matches: float) -> float:
+        return left + matches / trials * (right - left)
+
+    with drawing.style(key):
+        figure, axes = drawing.pixels(width, base + 44)
+        heights, edges = _columns(evidence.masses, trials)
+        tall = max(heights)
+        axes.stairs(
+            [base - (base - top - 24) * h / tall for h in heights], [x(e) for e in edges],
+            baseline=base, fill=True, color=MUTED, lw=0, alpha=0.55,
+        )  # fmt: skip
+        axes.plot([left, right], [base, base], color=MUTED, lw=1)
+        seen, tint, ends = x(evidence.matches), colour(evidence), (left, right)
+        hump = x(max(range(trials + 1), key=evidence.masses.__getitem__))
+        lines = [seen]
+        if evidence.needed is not None:
+            start = x(evidence.needed - 0.5)
+            axes.plot([start] * 2, [top - 24, base], color=INK, lw=1.2, dashes=(2.5, 2))
+            text = f"match from {numbers.count(evidence.needed)}"
+            lines.append(start)
+            _near(axes, text, top - 14, [start + 6, start - 6], lines, ends)
+        places = [hump, seen - 8, seen + 8] if abs(seen - hump) < 50 else [hump, seen - 8]
+        _near(axes, "chance alone", top + 14, places, lines, ends)
+        axes.plot([seen] * 2, [26, base], color=tint, lw=2)
+        text = f"{numbers.count(evidence.matches)} of {numbers.count(trials)}"
+        half = drawing.extent(text, 15) / 2
+        middle = min(max(seen, left + half), right - half)
+        axes.text(middle, 18, text, size=15, weight="bold", color=tint, ha="center")
+        low, high = x(trials * evidence.low), x(trials * evidence.high)
+        axes.plot([low, high], [base + 10] * 2, color=tint, lw=1.3)
+        axes.vlines([low, high], base + 6, base + 14, color=tint, lw=1.3)
+        axes.plot(seen, base + 10, "o", ms=6.5, mfc=tint, mec=tint)
+        for share, align in ((0, "left"), (0.25, "center"), (0.5, "center"), (0.75, "center"), (1, "right")):
+            mark = numbers.count(round(share * trials))
+            axes.text(x(share * trials), base + 34, mark, size=11.5, color=MUTED, ha=align)
+        label = (
+            f"{evidence.suspect} gave {evidence.matches} of {trials} secret answers; chance alone gives "
+            f"about {numbers.short(evidence.rate * trials)}."
+        )
+        return drawing.inline(figure, key=key, label=label)
+
+
+def parts(found: Sequence[Part], rate: float, *, width: int, key: str) -> str:
+    """One bar a part: the share of its trials that the suspect matched; the line is what chance gives.
+
+    Args:
+        found: in order.
+        rate: chance of a match.
+        width: pixels.
+        key: unique in the document.
+    """
+    row, value = 22, 92
+    with drawing.style(key):
+        names = min(0.42 * width, 14 + max(drawing.extent(part.name, 12) for part in found))
+        bar = width - names - value
+        figure, axes = drawing.pixels(width, row * len(found))
+        for index, part in enumerate(found):
+            y = row * (index + 0.5)
+            axes.text(0, y + 4, drawing.shorten(part.name, names - 12, 12), size=12)
+            axes.barh(y, bar, left=names, height=10, color=TRACK, lw=0)
+            axes.barh(y, bar * part.share, left=names, height=10, color=MUTED, lw=0)
+            axes.plot([names + bar * rate] * 2, [y - 9, y + 9], color=INK, lw=1.2, dashes=(2.5, 2))
+            text = f"{numbers.count(part.matches)} of {numbers.count(part.trials)}"
+            axes.text(width, y + 4, text, size=12, ha="right")
+        least = min(found, key=lambda part: part.share)
+        label = (
+            f"Agreement in each of {len(found)} parts, least in {least.name} "
+            f"with {least.matches} of {least.trials}."
+        )
+        return drawing.inline(figure, key=key, label=label)
+
+
+def _columns(masses: Sequence[float], trials: int) -> tuple[list[float], list[float]]:
+    """Heights and edges of the distribution, the highest of each group where there are too many to draw."""
+    size = -(-len(masses) // COLUMNS)
+    heights = [max(masses[i : i + size]) for i in range(0, len(masses), size)]
+    edges = [min(max(i - 0.5, 0.0), trials) for i in range(0, len(masses), size)]
+    return heights, [*edges, float(trials)]
+
+
+def _near(
+    axes: Axes,
+    text: str,
+    y: float,
+    places: Sequence[float],
+    lines: Sequence[float],
+    ends: tuple[float, float],
+) -> None:
+    """``text`` around, right of or left of one of ``places``, where no line runs through it; else nowhere."""
+    wide = drawing.extent(text, 11.5)
+    starts = [start for place in places for start in (place - wide / 2, place, place - wide)]
+    for start in starts:
+        inside = ends[0] <= start and start + wide <= ends[1]
+        if inside and not any(start - 4 < line < start + wide + 4 for line in lines):
+            axes.text(start, y, text, size=11.5, color=MUTED)
+            return
