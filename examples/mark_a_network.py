@@ -13,10 +13,6 @@ import tempfile
 from pathlib import Path
 
 import freehold as fh
-from freehold.keys import Key
-from freehold.ownership.base import verify
-from freehold.ownership.suspect import suspect
-from freehold.ownership.trigger_set import TriggerSet
 from freehold.training import Trainer
 from freehold.training.classifier import Supervised, train_classifier
 
@@ -35,15 +31,16 @@ def trained(model, run, steps, lr):
 model = trained(fh.load_model("convnet", num_classes=10), run, steps, 3e-3)
 innocent = trained(fh.load_model("convnet", num_classes=10, seed=1), others, steps, 3e-3)
 
-protected = TriggerSet(recipe="plain", steps=steps).protect(model, domains, run=run, key=Key.born("ACME Ltd"))
+owner = fh.Key.born("ACME Ltd")
+protected = fh.TriggerSet(recipe="plain", steps=steps).protect(model, domains, run=run, key=owner)
 commitment = protected.key.commitment  # publish this before the model
 with tempfile.TemporaryDirectory() as folder:  # keep this file, and its passphrase, better than here
     protected.key.save(Path(folder) / "owner.key", "correct horse battery staple")
-    key = Key.load(Path(folder) / "owner.key", "correct horse battery staple")
+    key = fh.Key.load(Path(folder) / "owner.key", "correct horse battery staple")
 
 print(f"marked a network for {source.name}; the commitment is {commitment}")
 print(fh.evaluate(model, protected.model, domains))
 stolen = trained(copy.deepcopy(protected.model), others, steps // 4 or 1, 1e-3)
 for name, found in (("marked", protected.model), ("stolen", stolen), ("innocent", innocent)):
-    verdict = verify(suspect(found, input=domains.input), key, commitment=commitment)
+    verdict = fh.verify(fh.suspect(found, input=domains.input), key, commitment=commitment)
     print(f"{name:9}{verdict.decision}: {verdict.matches} of {verdict.trials}, p = {verdict.p_value:.1e}")

@@ -1,4 +1,4 @@
-"""Protect trained models: bind them to their domain, and show what that did.
+"""Protect trained models: bind them to their domain, mark them, and show what that did.
 
 The names below are imported when they are first used, so that ``import freehold`` is quick.
 """
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     from freehold.errors import FreeholdError
     from freehold.jobs.protecting import protect
     from freehold.jobs.source import train
+    from freehold.keys.key import Key
     from freehold.metrics.claims import Claims
     from freehold.metrics.transfer import Evaluation, evaluate
-    from freehold.models.checkpoint import Recipe, apply_mask_file, load_checkpoint, save_checkpoint
+    from freehold.models.checkpoint import Recipe, load_checkpoint
     from freehold.models.zoo import load_model
+    from freehold.ownership.base import verify
     from freehold.ownership.passport import Passport
     from freehold.ownership.ptynet import PTYNet
-    from freehold.plugin import Card, Problem
+    from freehold.ownership.suspect import suspect
+    from freehold.ownership.trigger_set import TriggerSet
+    from freehold.ownership.verdict import Verdict
     from freehold.protection import Protected, Protection
     from freehold.training.run import Run
 
@@ -40,13 +44,17 @@ _HOMES = {
     "errors": ("FreeholdError",),
     "jobs.protecting": ("protect",),
     "jobs.source": ("train",),
+    "keys.key": ("Key",),
     "metrics.claims": ("Claims",),
     "metrics.transfer": ("Evaluation", "evaluate"),
-    "models.checkpoint": ("Recipe", "apply_mask_file", "load_checkpoint", "save_checkpoint"),
+    "models.checkpoint": ("Recipe", "load_checkpoint"),
     "models.zoo": ("load_model",),
+    "ownership.base": ("verify",),
     "ownership.passport": ("Passport",),
     "ownership.ptynet": ("PTYNet",),
-    "plugin": ("Card", "Problem"),
+    "ownership.suspect": ("suspect",),
+    "ownership.trigger_set": ("TriggerSet",),
+    "ownership.verdict": ("Verdict",),
     "protection": ("Protected", "Protection"),
     "training.run": ("Run",),
 }
@@ -57,7 +65,6 @@ __all__ = [
     "MAP",
     "NTL",
     "NTP",
-    "Card",
     "Claims",
     "Config",
     "Domain",
@@ -65,23 +72,25 @@ __all__ = [
     "Evaluation",
     "FreeholdError",
     "InputSpec",
+    "Key",
     "PTYNet",
     "Passport",
-    "Problem",
     "Protected",
     "Protection",
     "Recipe",
     "Run",
     "Split",
-    "apply_mask_file",
+    "TriggerSet",
+    "Verdict",
     "evaluate",
     "load_checkpoint",
     "load_config",
     "load_domain",
     "load_model",
     "protect",
-    "save_checkpoint",
+    "suspect",
     "train",
+    "verify",
 ]
 
 

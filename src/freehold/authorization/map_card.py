@@ -49,23 +49,24 @@ CARD = Card(
     ),
 )
 
-# Below this gap the one such pair of the nine that we measured lost 16 points of its source at full target
-# weight and 8 at a quarter of it; the others stand at 0.04 and more.
+# Below this gap the one such pair of those that we measured lost 16 points of its source at full target
+# weight, and 5 to 9 at a quarter of it; the others stand at 0.04 and more.
 NEAR, NEARER = 0.02, 0.25
 TOO_NEAR = (
     "DANGER: one layer of the model sees the target as if it were the source (gap {gap:.3f}, where targets "
     "that went well stand at 0.04 and more). The target was pushed at a quarter of its weight; expect the "
     "source to be damaged all the same, and do not ship this unchecked."
 )
-# Six runs of ours: 5 to 13 percent where the source lost up to 4 points, 58 where it lost 8, 79 for 16.
-BREAKS = 0.4
+# Eighteen runs of ours on six pairs: benchmarks/results/authorization.md has them all.
+BREAKS = 0.25
 BRITTLE = (
     "DANGER: of noisy synthetic images the protected model sees {share:.0%} otherwise than the original. "
-    "Where our runs gave more than 55 %, the source lost 8 points and more; do not ship this unchecked."
+    "Where our runs gave more than 30 %, the source lost 5 to 9 points; do not ship this unchecked."
 )
 STEADY = (
-    "Of noisy synthetic images the protected model sees {share:.0%} otherwise than the original. Our runs "
-    "below 20 % lost at most 4 points of source accuracy: an indication from six runs, no measurement."
+    "Of noisy synthetic images the protected model sees {share:.0%} otherwise than the original. Of fifteen "
+    "runs of ours below 20 %, fourteen lost at most 3.4 points of source accuracy and one 7.7: an "
+    "indication, no measurement."
 )
 UNKNOWN = (
     "what this result answers on real source images is unknown: no source image was used. "
