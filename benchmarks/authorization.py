@@ -162,7 +162,7 @@ def cost(args: argparse.Namespace) -> None:
     """CPU seconds of each method on each pair, in plain epochs of the same model on the same source.
 
     A share of the steps is run and the rest extrapolated from two such shares, so that what is done once
-    (loading, validation, evaluation of the source) counts once. Processor time, since other work on the
+    (loading, validation, evaluation of the source) counts once: as often in either. Processor time, since other work on the
     machine does not count to it.
     """
     found: dict[str, dict[str, float]] = json.loads(COST.read_text()) if COST.exists() else {}
@@ -191,7 +191,7 @@ def cost(args: argparse.Namespace) -> None:
                     run = Run(precision=args.precision, progress=False)
                     protection.model_copy(update=fewer).protect(model, given, run=run)
 
-            ratio = _extrapolated(protect, (0.03, 0.08)) / epoch
+            ratio = _extrapolated(protect, (0.06, 0.16)) / epoch
             found.setdefault(pair, {})[method] = round(ratio, 3)
             print(f"{pair:28} {method:16} {ratio:.2f} epochs of {epoch:.0f} s", flush=True)
             COST.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")

@@ -1,6 +1,9 @@
 """Pages for people: plain data in, one self-contained HTML file out."""
 
-from freehold.report.contents import (
+from freehold.report.contents import PageData
+from freehold.report.evidence import Evidence, Part
+from freehold.report.page import render_page, write_page
+from freehold.report.parts import (
     Accuracy,
     Attacked,
     Curve,
@@ -8,14 +11,11 @@ from freehold.report.contents import (
     Layer,
     Learning,
     MethodCard,
-    PageData,
     Parameter,
     Role,
     Sample,
     Transfer,
 )
-from freehold.report.evidence import Evidence, Part
-from freehold.report.page import render_page, write_page
 
 __all__ = [
     "Accuracy",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from freehold.report import drawing, numbers
-from freehold.report.contents import Curve, Learning
 from freehold.report.drawing import COLOURS
+from freehold.report.parts import Curve, Learning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from freehold.report import drawing, numbers
-from freehold.report.contents import DomainResult, Layer
 from freehold.report.drawing import COLOURS
+from freehold.report.parts import DomainResult, Layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

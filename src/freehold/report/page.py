@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from freehold.errors import DataError, OutputError
 from freehold.report import chance, curves, figures, numbers
-from freehold.report.contents import ROLES, DomainResult, PageData, Role, by_role
+from freehold.report.contents import PageData, by_role
+from freehold.report.parts import ROLES, DomainResult, Role
 
 WIDE, NARROW, PANEL = 760, 350, 360  # widths of the drawings in CSS pixels
 THUMBNAIL = 160  # larger sample images are shrunk to this many pixels
