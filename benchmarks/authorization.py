@@ -162,8 +162,8 @@ def cost(args: argparse.Namespace) -> None:
     """CPU seconds of each method on each pair, in plain epochs of the same model on the same source.
 
     A share of the steps is run and the rest extrapolated from two such shares, so that what is done once
-    (loading, validation, evaluation of the source) counts once: as often in either. Processor time, since other work on the
-    machine does not count to it.
+    (loading, validation, evaluation of the source), and as often in either, counts once. Processor time,
+    since other work on the machine does not count to it.
     """
     found: dict[str, dict[str, float]] = json.loads(COST.read_text()) if COST.exists() else {}
     for pair in args.pairs:

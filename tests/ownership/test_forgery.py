@@ -11,6 +11,7 @@ from freehold.attacks.ambiguity import closed_form
 from freehold.attacks.false_claims import labels_after_the_fact
 from freehold.data import Domains, InputSpec
 from freehold.data.sources import load_domain
+from freehold.errors import SecretError
 from freehold.keys import Key
 from freehold.models.alignment import align
 from freehold.models.norm_pairs import NormPair
@@ -87,6 +88,13 @@ def test_a_reference_made_from_the_bits_sorts_nothing(marked):
     assert not found.accepted and found.verdict.committed and found.verdict.p_value > 1e-3
     bound = draw_marks(key, pairs)[0]
     assert not torch.equal(bound.bits, unbound.bits) and torch.equal(bound.scale, unbound.scale)
+
+
+def test_a_key_without_references_is_refused(marked):
+    pairs = [NormPair(**pair) for pair in marked.key.facts["layers"]]
+    model = suspect(marked.model, input=SPEC)
+    with pytest.raises(SecretError, match=r"no reference for 'features.4'"):
+        judged(model, forged_key(FORGER, Passport(), model, layers=pairs), set())
 
 
 def test_a_layer_that_is_listed_twice_holds_other_bits(marked):

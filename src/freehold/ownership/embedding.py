@@ -18,13 +18,14 @@ from freehold.training.losses import distillation
 Kept = Callable[[Tensor, Batch], Tensor]  # what logits (B, K) of a clean batch cost
 
 
-def _error(logits: Tensor, batch: Batch) -> Tensor:
+def error(logits: Tensor, batch: Batch) -> Tensor:
+    """What logits ``(B, K)`` cost: cross-entropy with the labels of the batch."""
     return F.cross_entropy(logits.float(), batch.labels)
 
 
 def labelled(logits: Tensor, clean: Batch) -> Tensor:
     """The clean loss of a model in training."""
-    return _error(logits, clean)
+    return error(logits, clean)
 
 
 def unchanged(model: nn.Module, trainer: Trainer) -> Kept:
@@ -45,7 +46,7 @@ def plain(kept: Kept, weight: float) -> Objective:
     def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
         clean, triggers = batches["clean"], batches["triggers"]
         logits = forward(torch.cat([clean.images, triggers.images]))
-        same, marked = kept(logits[: len(clean)], clean), _error(logits[len(clean) :], triggers)
+        same, marked = kept(logits[: len(clean)], clean), error(logits[len(clean) :], triggers)
         return {"loss": same + weight * marked, "clean loss": same, "trigger loss": marked}
 
     return objective
@@ -76,11 +77,11 @@ def perturbed(
         norms.hold = False
         same = kept(forward(clean.images), clean)
         norms.hold = True
-        here = worst = _error(forward(triggers.images), triggers)
+        here = worst = error(forward(triggers.images), triggers)
         radius = epsilon * min(1.0, max(0.0, 2 * step / steps - 0.5))
         if radius:
             there = _uphill(forward, here, radius)
-            worst = _error(functional_call(forward, there, (triggers.images,)), triggers)
+            worst = error(functional_call(forward, there, (triggers.images,)), triggers)
         norms.hold = False
         loss = same + weight * here + moved * worst
         return {"loss": loss, "clean loss": same, "trigger loss": here, "moved loss": worst}

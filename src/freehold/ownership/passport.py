@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from freehold.data.batches import Augment
 from freehold.data.domain import Domains
-from freehold.errors import SuspectError
+from freehold.errors import SecretError, SuspectError
 from freehold.keys import Key
 from freehold.models.alignment import align
 from freehold.models.norm_pairs import NormPair
@@ -108,8 +108,7 @@ class Passport(OwnershipMethod):
         for mark in draw_marks(key, _pairs(key)):
             weight = _weight(suspect, mark.pair)
             if self.reading == "aligned":
-                reference = key.learned[f"reference.{mark.pair.layer}"].float().view_as(weight)
-                found = align(weight, reference, orders)
+                found = align(weight, _reference(key, mark.pair, weight), orders)
                 weight, orders = found.weight, [*orders, found.outputs]
             yield read_bits(weight, mark, canonical=self.reading == "aligned")
 
@@ -196,6 +195,14 @@ class Passport(OwnershipMethod):
 
 def _pairs(key: Key) -> tuple[NormPair, ...]:
     return tuple(NormPair(**pair) for pair in key.facts["layers"])
+
+
+def _reference(key: Key, pair: NormPair, weight: Tensor) -> Tensor:
+    """What the key says that a layer was like before it was marked, shaped as ``weight``."""
+    held = key.learned.get(f"reference.{pair.layer}")
+    if held is None or held.numel() != weight.numel():
+        raise SecretError(f"holds no reference for {pair.layer!r}", where="key", fix="use the owner's key")
+    return held.float().view_as(weight)
 
 
 def _weight(suspect: Suspect, pair: NormPair) -> Tensor:
