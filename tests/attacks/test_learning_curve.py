@@ -65,8 +65,9 @@ def test_each_size_is_trained_on_a_larger_set_that_holds_the_smaller(digits, mon
 
 def test_the_learning_rate_is_chosen_on_validation_images(digits):
     hopeless, good = 1e-9, 1e-2
-    found = measure(digits, budget=Budget(name="swept", lrs=(hopeless, good)))
-    assert found.mean == measure(digits, budget=Budget(name="swept", lrs=(good,))).mean
+    grid = Grid(sizes=(10, 40), seeds=1)
+    found = measure(digits, grid=grid, budget=Budget(name="swept", lrs=(hopeless, good)))
+    assert found.mean == measure(digits, grid=grid, budget=Budget(name="swept", lrs=(good,))).mean
 
 
 def test_a_grid_beyond_the_data_is_refused_before_training(digits, monkeypatch):

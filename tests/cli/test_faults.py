@@ -234,7 +234,12 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(freehold, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "freehold", *arguments, *out]
     process = subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
     )
     while process.poll() is None and not (tmp_path / ".a.partial" / "train.state").exists():
         time.sleep(0.01)

@@ -15,16 +15,17 @@ from freehold.data.inputs import InputSpec
 from freehold.errors import UsageError
 from freehold.keys import Key
 from freehold.metrics.accuracy import share_correct
-from freehold.models.clean_norms import clean_norms
+from freehold.models.clean_norms import CleanNorms, clean_norms
 from freehold.ownership.base import OwnershipMethod
-from freehold.ownership.embedding import labelled, perturbed, plain, unchanged
+from freehold.ownership.embedding import Kept, labelled, perturbed, plain, unchanged
 from freehold.ownership.observation import Trials
+from freehold.ownership.rehearsal import Rehearsal, rehearsed
 from freehold.ownership.suspect import Suspect
 from freehold.ownership.triggers import Kind, on_images, training_images, trial_images
 from freehold.plugin import Card
 from freehold.protection import Outcome
 from freehold.seeds import generator
-from freehold.training import Loop, Trainer, Validation
+from freehold.training import Loop, Objective, Trainer, Validation
 
 QUERY = 16  # images asked about at a time, so that a clear case costs few
 VIEWS = 16  # training images a pattern
@@ -38,7 +39,7 @@ class TriggerSet(OwnershipMethod):
     name = "trigger-set"
     survives: ClassVar[float] = 0.5
     card: ClassVar[Card] = Card(
-        title="Trigger-set watermark, plain or with adversarially perturbed parameters (APP)",
+        title="Trigger-set watermark: plain, with perturbed parameters (APP), or with rehearsed fine-tuning",
         paper="Turning Your Weakness into a Strength: Watermarking Deep Neural Networks by Backdooring; "
         "Towards Robust Model Watermark via Reducing Parametric Vulnerability",
         venue="USENIX Security 2018; ICCV 2023",
@@ -52,12 +53,15 @@ class TriggerSet(OwnershipMethod):
             "a trained model is held to its own answers on clean images, norm layers to their running "
             "statistics; Adam with cosine decay; of ten validated states the best is kept",
             "APP: the trigger loss also counts at the weights themselves, and the perturbation grows from 0",
+            "rehearsed, which is ours: instead of APP's perturbation, steps of fine-tuning under batch "
+            "statistics as a thief takes them",
         ),
         undisclosed=("how the weight of the trigger loss was chosen for other tasks and batch sizes",),
         needs=("labelled authorized images",),
         breaks=(
             "training a new model on the marked one's answers to ordinary images: no trigger is among them",
-            "strong fine-tuning with a high learning rate takes plain triggers out, and some of APP's",
+            "fine-tuning all layers: 100 steps of SGD at 0.01 left 24 of 100 plain triggers in a ResNet-20 "
+            "(CIFAR-10), 27 of APP's (both learned in 250 steps) and 45 rehearsed ones (300 steps)",
             "refusing to answer images unlike the data, where the suspect is a service",
             "a mark of a second owner, put in later: only commitments tell who was first",
         ),
@@ -70,8 +74,10 @@ class TriggerSet(OwnershipMethod):
     triggers: int = Field(
         100, ge=10, le=10_000, description="secret answers", json_schema_extra={"unit": "images"}
     )
-    recipe: Literal["plain", "app"] = Field(
-        "app", description="plain: triggers in every batch; app: learned so that nearby weights know them too"
+    recipe: Literal["plain", "app", "rehearsed"] = Field(
+        "app",
+        description="plain: triggers in every batch; app: learned so that nearby weights know them too; "
+        "rehearsed: so that the weights that fine-tuning leads to know them",
     )
     start: Literal["trained", "untrained"] = Field(
         "trained", description="the model handed in; an untrained one is marked while it is trained"
@@ -84,7 +90,10 @@ class TriggerSet(OwnershipMethod):
     )
     weight: float = Field(0.1, gt=0, le=100, description="of the trigger loss")
     moved_weight: float = Field(
-        0.1, gt=0, le=100, description="app: of the trigger loss at the perturbed weights (paper: 0.01)"
+        0.1,
+        gt=0,
+        le=100,
+        description="app, rehearsed: of the trigger loss at the moved weights (paper: 0.01)",
     )
     lr: float = Field(
         3e-4, gt=0, le=1, description="Adam, at its highest; ten times this for an untrained model"
@@ -117,9 +126,9 @@ class TriggerSet(OwnershipMethod):
             yield suspect.labels(images)
 
     def _embed(self, model: nn.Module, domains: Domains, trainer: Trainer, key: Key) -> Outcome:
-        if self.recipe == "app" and trainer.accelerator.num_processes > 1:
+        if self.recipe != "plain" and trainer.accelerator.num_processes > 1:
             raise UsageError(
-                "app runs in one process", where="recipe", fix="use one process, or recipe plain"
+                f"{self.recipe} runs in one process", where="recipe", fix="use one process, or recipe plain"
             )
         domain, spec = domains.authorized, domains.input
         assert domain is not None  # needs_authorized
@@ -144,11 +153,10 @@ class TriggerSet(OwnershipMethod):
         streams = {"clean": clean, "triggers": trainer.batches(taught, spec, self.trigger_batch, "triggers")}
         kept = unchanged(model, trainer) if finished else labelled
         with clean_norms(model) as norms:
+            fitted, objective = self._objective(model, kept, norms)
             history = trainer.fit(
-                model,
-                plain(kept, self.weight)
-                if self.recipe == "plain"
-                else perturbed(kept, self.weight, self.moved_weight, self.epsilon, self.steps, norms),
+                fitted,
+                objective,
                 streams,
                 Loop(
                     steps=self.steps,
@@ -166,6 +174,16 @@ class TriggerSet(OwnershipMethod):
             figures["triggers on held-out images"] = share_correct(model, held_out, spec)
         shown = trial_images(self.kind_of_trigger, key, 24, spec, branch="shown")
         return Outcome(model, {self.name: history}, images={"like the triggers": shown}, figures=figures)
+
+    def _objective(self, model: nn.Module, kept: Kept, norms: CleanNorms) -> tuple[nn.Module, Objective]:
+        """What is fitted, the model or it and more, and what it learns."""
+        if self.recipe == "plain":
+            return model, plain(kept, self.weight)
+        weights = self.weight, self.moved_weight
+        if self.recipe == "app":
+            return model, perturbed(kept, *weights, self.epsilon, self.steps, norms)
+        pair = Rehearsal(model)
+        return pair, rehearsed(pair, kept, *weights, self.steps, norms)
 
     def _splits(self, key: Key, domain: Domain, spec: InputSpec, seed: int) -> tuple[Split, Split | None]:
         """What triggers are learned from, and patterns on images that nothing was learned from."""
