@@ -186,10 +186,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def table(args: argparse.Namespace) -> None:
-    lines = [
-        "| pair | model | source drop, points | sparsity | attacker | budget | SLC-AUC, nats | per seed |"
-    ]
-    lines += ["|---" * 8 + "|"]
+    columns = ["pair", "model", "epochs", "source drop, points", "sparsity"]
+    columns += ["attacker", "budget", "SLC-AUC, nats", "per seed"]
+    lines = ["| " + " | ".join(columns) + " |"]
+    lines += ["|---" * 9 + "|"]
     for pair in PAIRS:
         for variant in VARIANTS:
             lines += sorted_rows(pair, variant, args.seed)
@@ -206,6 +206,7 @@ def sorted_rows(pair: str, variant: str, seed: int) -> list[str]:
     if not facts.exists():
         return []
     known, rows = json.loads(facts.read_text()), []
+    epochs = known["seconds"] / known["epoch_seconds"]
     for budget in GRIDS:
         found = []
         reference = RESULTS / f"curve-{pair.split(':')[1]}-scratch-{budget}.json"
@@ -221,7 +222,8 @@ def sorted_rows(pair: str, variant: str, seed: int) -> list[str]:
             source = known["evaluation"]["domains"][0]
             seeds = ", ".join(f"{v:+.2f}" for v in area.per_seed)
             rows.append(
-                f"| {pair.replace(':', ' → ')} | {variant} | {100 * source['drop']:.2f} | "
+                f"| {pair.replace(':', ' → ')} | {variant} | {epochs:.1f} | "
+                f"{100 * source['drop']:.2f} | "
                 f"{known['sparsity']:.3f} | {area.attacker} | {budget} | {area.value:+.3f} | {seeds} |"
             )
     return rows
