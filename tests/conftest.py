@@ -26,7 +26,7 @@ def shared_data() -> Path:
     """The folder of real data sets, or a skip where it is absent."""
     root = Path(os.environ.get("FREEHOLD_DATA", Path(__file__).parents[1] / "../shared/data"))
     if not root.is_dir():
-        pytest.skip(f"no real data at {root}: set FREEHOLD_DATA")
+        pytest.skip(f"the real data sets do not come with the project; none at {root}: set FREEHOLD_DATA")
     return root.resolve()
 
 

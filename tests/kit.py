@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from freehold.data import Domains
+from freehold.models.zoo import load_model
 from freehold.plugin import find, names
 from freehold.protection import Protection
 from freehold.seeds import global_draws
-from freehold.training import Run
+from freehold.training import Run, Trainer
+from freehold.training.classifier import Supervised, train_classifier
 
 METHODS = sorted(name for name in names() if issubclass(find(name), Protection))
 
@@ -23,6 +26,15 @@ def small(method: type[Protection], **fields: Any) -> Protection:
 
 def quiet(**fields: Any) -> Run:
     return Run(**{"progress": False, "device": "cpu", **fields})
+
+
+def trained_convnet(domains: Domains, steps: int) -> nn.Module:
+    """The built-in convnet after so many steps on the authorized domain."""
+    with global_draws(0, "model"):
+        model = load_model("convnet", 10)
+    trainer = Trainer(quiet(precision="bf16"))
+    train_classifier(model, domains.authorized, domains.input, Supervised(steps=steps), trainer)
+    return model
 
 
 class Small(nn.Module):

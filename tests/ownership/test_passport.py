@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from kit import Small, quiet
+from kit import Small, quiet, trained_convnet
 from torch import nn
 
 from freehold.attacks.permute import Permute
@@ -22,8 +22,6 @@ from freehold.ownership.suspect import suspect
 from freehold.ownership.trigger_set import TriggerSet
 from freehold.plugin import Access
 from freehold.seeds import global_draws
-from freehold.training import Trainer
-from freehold.training.classifier import Supervised, train_classifier
 
 SPEC = InputSpec(size=16)
 KEY = Key(bytes(range(32)), "ACME")
@@ -37,10 +35,7 @@ def domains() -> Domains:
 
 @pytest.fixture(scope="module")
 def trained(domains):
-    with global_draws(0, "model"):
-        model = load_model("convnet", 10)
-    train_classifier(model, domains.authorized, SPEC, Supervised(steps=40), Trainer(quiet(precision="bf16")))
-    return model
+    return trained_convnet(domains, 40)
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +232,13 @@ def test_keys_of_other_methods_are_refused(marked):
         TriggerSet().verify(suspect(marked.model, input=SPEC), marked.key)
     with pytest.raises(SecretError, match="other settings"):
         Passport(margin=0.5).verify(suspect(marked.model, input=SPEC), marked.key)
+
+
+def test_a_key_that_names_no_layers_is_refused(marked):
+    facts = {name: fact for name, fact in marked.key.facts.items() if name != "layers"}
+    key = marked.key.bound(marked.key.method, marked.key.settings, facts, marked.key.learned)
+    with pytest.raises(SecretError, match="which layers"):
+        asked(marked.model, key)
 
 
 def test_neither_record_nor_model_nor_verdict_tells_passports_or_bits(marked, tmp_path):

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from kit import Small, quiet
+from kit import Small, quiet, trained_convnet
 from scipy import stats
 from torch import nn
 
@@ -21,7 +21,6 @@ from freehold.metrics.accuracy import apply
 from freehold.models.checkpoint import Recipe
 from freehold.models.fusion import FUSIONS, Branch, Fused, margin
 from freehold.models.weights import state_hash
-from freehold.models.zoo import load_model
 from freehold.ownership.backgrounds import Foregrounds
 from freehold.ownership.base import verify
 from freehold.ownership.calibration import Calibration
@@ -29,8 +28,6 @@ from freehold.ownership.observation import Decision
 from freehold.ownership.ptynet import PTYNet
 from freehold.ownership.suspect import CallableSuspect, suspect
 from freehold.seeds import generator, global_draws
-from freehold.training import Trainer
-from freehold.training.classifier import Supervised, train_classifier
 
 SPEC = InputSpec(size=16)
 SECRET = b"canary-canary-canary-canary-3141"
@@ -52,10 +49,7 @@ def domains() -> Domains:
 
 @pytest.fixture(scope="module")
 def trained(domains):
-    with global_draws(0, "model"):
-        model = load_model("convnet", 10)
-    train_classifier(model, domains.authorized, SPEC, Supervised(steps=60), Trainer(quiet(precision="bf16")))
-    return model
+    return trained_convnet(domains, 60)
 
 
 @pytest.fixture(scope="module")

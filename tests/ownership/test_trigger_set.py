@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from kit import Small, quiet
+from kit import Small, quiet, trained_convnet
 
 from freehold.data import Domains, InputSpec
 from freehold.data.sources import load_domain
@@ -18,9 +18,6 @@ from freehold.ownership.base import verify
 from freehold.ownership.observation import Decision
 from freehold.ownership.suspect import suspect
 from freehold.ownership.trigger_set import TriggerSet
-from freehold.seeds import global_draws
-from freehold.training import Trainer
-from freehold.training.classifier import Supervised, train_classifier
 
 SPEC = InputSpec(size=16)
 KEY = Key(bytes(range(32)), "ACME")
@@ -33,11 +30,7 @@ def domains() -> Domains:
 
 @pytest.fixture(scope="module")
 def trained(domains):
-    torch.manual_seed(0)
-    with global_draws(0, "model"):
-        model = load_model("convnet", 10)
-    train_classifier(model, domains.authorized, SPEC, Supervised(steps=60), Trainer(quiet(precision="bf16")))
-    return model
+    return trained_convnet(domains, 60)
 
 
 @pytest.fixture(scope="module")

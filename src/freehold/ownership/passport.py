@@ -194,7 +194,17 @@ class Passport(OwnershipMethod):
 
 
 def _pairs(key: Key) -> tuple[NormPair, ...]:
-    return tuple(NormPair(**pair) for pair in key.facts["layers"])
+    """The marked layers.
+
+    Raises:
+        SecretError: the key does not say which.
+    """
+    try:
+        return tuple(NormPair(**pair) for pair in key.facts["layers"])
+    except (KeyError, TypeError) as error:
+        raise SecretError(
+            "does not say which layers were marked", where="key", fix="use the owner's key"
+        ) from error
 
 
 def _reference(key: Key, pair: NormPair, weight: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from freehold.report import drawing, numbers
 from freehold.report.drawing import COLOURS
 from freehold.report.evidence import Evidence, Part
+from freehold.report.figures import bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, MUTED, PAPER, RULE, TRACK = (COLOURS[name] for name in ("ink", "muted", "paper", "rule", "track"))
+INK, MUTED, PAPER, RULE = (COLOURS[name] for name in ("ink", "muted", "paper", "rule"))
 COLUMNS = 240  # at most so many columns of a distribution are drawn
 
 
@@ -85,25 +86,16 @@ def parts(found: Sequence[Part], rate: float, *, width: int, key: str) -> str:
         width: pixels.
         key: unique in the document.
     """
-    row, value = 22, 92
-    with drawing.style(key):
-        names = min(0.42 * width, 14 + max(drawing.extent(part.name, 12) for part in found))
-        bar = width - names - value
-        figure, axes = drawing.pixels(width, row * len(found))
-        for index, part in enumerate(found):
-            y = row * (index + 0.5)
-            axes.text(0, y + 4, drawing.shorten(part.name, names - 12, 12), size=12)
-            axes.barh(y, bar, left=names, height=10, color=TRACK, lw=0)
-            axes.barh(y, bar * part.share, left=names, height=10, color=MUTED, lw=0)
-            axes.plot([names + bar * rate] * 2, [y - 9, y + 9], color=INK, lw=1.2, dashes=(2.5, 2))
-            text = f"{numbers.count(part.matches)} of {numbers.count(part.trials)}"
-            axes.text(width, y + 4, text, size=12, ha="right")
-        least = min(found, key=lambda part: part.share)
-        label = (
-            f"Agreement in each of {len(found)} parts, least in {least.name} "
-            f"with {least.matches} of {least.trials}."
-        )
-        return drawing.inline(figure, key=key, label=label)
+    least = min(found, key=lambda part: part.share)
+    label = (
+        f"Agreement in each of {len(found)} parts, least in {least.name} "
+        f"with {least.matches} of {least.trials}."
+    )
+    rows = [
+        (part.name, part.share, f"{numbers.count(part.matches)} of {numbers.count(part.trials)}")
+        for part in found
+    ]
+    return bars(rows, width=width, key=key, label=label, height=22, value=92, mark=rate)
 
 
 def _columns(masses: Sequence[float], trials: int) -> tuple[list[float], list[float]]:

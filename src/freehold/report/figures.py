@@ -92,20 +92,46 @@ def layers(kept: Sequence[Layer], *, width: int, key: str) -> str:
         width: pixels.
         key: unique in the document.
     """
-    row, value = 20, 64
+    least = min(kept, key=lambda layer: layer.share)
+    label = (
+        f"Share of the weights kept in each of {len(kept)} layers, "
+        f"least in {least.name} with {numbers.percent(least.share)}."
+    )
+    rows = [(layer.name, layer.share, numbers.percent(layer.share)) for layer in kept]
+    return bars(rows, width=width, key=key, label=label, height=20, value=64)
+
+
+def bars(
+    rows: Sequence[tuple[str, float, str]],
+    *,
+    width: int,
+    key: str,
+    label: str,
+    height: int,
+    value: int,
+    mark: float | None = None,
+) -> str:
+    """One bar a row: a name, how much of the bar is filled, and what stands at its end.
+
+    Args:
+        rows: name, share in [0, 1] and text, from the top.
+        width: pixels.
+        key: unique in the document.
+        label: what a screen reader says.
+        height: pixels a row.
+        value: pixels left for the texts.
+        mark: share at which every bar gets a dashed line.
+    """
     with drawing.style(key):
-        names = min(0.42 * width, 14 + max(drawing.extent(layer.name, 12) for layer in kept))
+        names = min(0.42 * width, 14 + max(drawing.extent(name, 12) for name, _, _ in rows))
         bar = width - names - value
-        figure, axes = drawing.pixels(width, row * len(kept))
-        for index, layer in enumerate(kept):
-            y = row * (index + 0.5)
-            axes.text(0, y + 4, drawing.shorten(layer.name, names - 12, 12), size=12)
+        figure, axes = drawing.pixels(width, height * len(rows))
+        for index, (name, share, text) in enumerate(rows):
+            y = height * (index + 0.5)
+            axes.text(0, y + 4, drawing.shorten(name, names - 12, 12), size=12)
             axes.barh(y, bar, left=names, height=10, color=TRACK, lw=0)
-            axes.barh(y, bar * layer.share, left=names, height=10, color=MUTED, lw=0)
-            axes.text(width, y + 4, numbers.percent(layer.share), size=12, ha="right")
-        least = min(kept, key=lambda layer: layer.share)
-        label = (
-            f"Share of the weights kept in each of {len(kept)} layers, "
-            f"least in {least.name} with {numbers.percent(least.share)}."
-        )
+            axes.barh(y, bar * share, left=names, height=10, color=MUTED, lw=0)
+            if mark is not None:
+                axes.plot([names + bar * mark] * 2, [y - 9, y + 9], color=INK, lw=1.2, dashes=(2.5, 2))
+            axes.text(width, y + 4, text, size=12, ha="right")
         return drawing.inline(figure, key=key, label=label)
