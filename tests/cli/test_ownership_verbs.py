@@ -297,6 +297,7 @@ def test_another_commitment_or_an_altered_run_is_refused(freehold, cases, marked
 def test_onnx_of_a_wrong_signature_is_refused(freehold, cases, tmp_path):
     onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")
     pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
+    versions = {"ir_version": 10, "opset_imports": [onnx.helper.make_opsetid("", 21)]}
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", ["x"], ["y"])],
@@ -304,7 +305,7 @@ def test_onnx_of_a_wrong_signature_is_refused(freehold, cases, tmp_path):
         [value("x", onnx.TensorProto.FLOAT, [1, 5])],
         [value("y", onnx.TensorProto.FLOAT, [1, 5])],
     )
-    onnx.save(onnx.helper.make_model(graph), tmp_path / "flat.onnx")
+    onnx.save(onnx.helper.make_model(graph, **versions), tmp_path / "flat.onnx")
     ended = verify(freehold, cases, str(tmp_path / "flat.onnx"))
     assert ended.code == 65 and "one float input" in ended.err
     (tmp_path / "torn.onnx").write_bytes(b"torn")
