@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from freehold.models.rescale import stiffen, unstiffen
+from freehold.models.rescale import lift_filters, stiffen, unstiffen
 from freehold.models.zoo import load_model
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -67,3 +67,24 @@ def test_live_weights_come_to_the_scale_of_new_ones_and_zeros_stay(model):
 
 def test_a_network_without_batch_norm_has_nothing_to_lock():
     assert stiffen(load_model("vgg11", 10), EXAMPLE) == ()
+
+
+def test_small_filters_are_lifted_to_half_the_median_and_no_answer_changes(model):
+    layer, norm = ("features.4", "features.5") if hasattr(model, "features") else ("conv1", "bn1")
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    first, after = model.get_submodule(layer), model.get_submodule(norm)
+    with torch.no_grad():
+        first.weight[:3] *= 1e-3
+        after.running_mean[:3] *= 1e-3
+        after.running_var[:3] *= 1e-6
+    before, median = model(images), first.weight.flatten(1).norm(dim=1).median()
+    lift_filters(model, layer, norm)
+    assert torch.allclose(model(images), before, atol=1e-4 * float(before.std()))
+    assert first.weight.flatten(1).norm(dim=1).min() > 0.499 * median
+
+
+def test_norms_without_statistics_leave_filters_as_they_are():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8))
+    before = copy.deepcopy(model.state_dict())
+    lift_filters(model, "0", "1")
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

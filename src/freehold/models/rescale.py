@@ -78,6 +78,33 @@ def unstiffen(model: nn.Module, example: Tensor) -> tuple[str, ...]:
     return tuple(done)
 
 
+@torch.no_grad()
+def lift_filters(model: nn.Module, layer: str, norm: str) -> None:
+    """Bring a layer's small filters to half the median length, in place; its batch norm takes it out again.
+
+    Nothing changes for a model in evaluation mode. Filters that training let shrink away can then hold
+    something, and go no sooner than others when small weights are pruned.
+
+    Args:
+        model: changed in place.
+        layer: its name; weights ``(O, ...)``.
+        norm: name of the norm that follows it; anything but a batch norm with statistics is left alone.
+    """
+    after, before = model.get_submodule(norm), model.get_submodule(layer)
+    mean, var, scale = (getattr(after, name, None) for name in ("running_mean", "running_var", "weight"))
+    if not all(isinstance(tensor, Tensor) for tensor in (mean, var, scale)):
+        return
+    sizes = before.weight.flatten(1).norm(dim=1)
+    factor = (sizes.median() / 2 / sizes.clamp_min(1e-12)).clamp(1, 1e6)
+    before.weight.mul_(factor.view(-1, *[1] * (before.weight.dim() - 1)))
+    if isinstance(before.bias, Tensor):
+        before.bias.mul_(factor)
+    # The norm's epsilon is not scaled: its scale makes up for it.
+    scale.mul_(((factor**2 * var + after.eps) / (var + after.eps)).sqrt() / factor)
+    mean.mul_(factor)
+    var.mul_(factor**2)
+
+
 def _norms_in_between(model: nn.Module, example: Tensor, followed: dict[str, str]) -> list[tuple[str, str]]:
     """Norms and the one layer each goes into, where another norm follows that layer."""
     units = channel_units(model, example)

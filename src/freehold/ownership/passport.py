@@ -18,6 +18,7 @@ from freehold.errors import SecretError, SuspectError
 from freehold.keys import Key
 from freehold.models.alignment import align
 from freehold.models.norm_pairs import NormPair
+from freehold.models.rescale import lift_filters
 from freehold.models.two_branches import TwoBranches, with_numbers
 from freehold.ownership.base import OwnershipMethod
 from freehold.ownership.embedding import labelled, unchanged
@@ -155,6 +156,9 @@ class Passport(OwnershipMethod):
         finished = self.start == "trained"
         kept = unchanged(model, trainer) if finished else labelled
         pairs = chosen_pairs(model, spec.example(), self.layers)
+        if finished:
+            for pair in pairs:
+                lift_filters(model, pair.layer, pair.norm)
         affine = self._affine(key, pairs, trainer.device)
         norms = [model.get_submodule(pair.norm) for pair in pairs]
         affine.fit(model, [torch.stack([norm.weight, norm.bias]) for norm in norms])  # type: ignore[list-item]
