@@ -32,7 +32,7 @@ from freehold.attacks.prune import Prune
 from freehold.keys import Key
 from freehold.metrics.accuracy import share_correct
 from freehold.models.checkpoint import load_weights
-from freehold.models.norm_pairs import norm_pairs
+from freehold.models.norm_pairs import NormPair, norm_pairs
 from freehold.models.two_branches import TwoBranches
 from freehold.ownership.base import verify
 from freehold.ownership.embedding import labelled
@@ -84,7 +84,11 @@ def pointnet(seed: int) -> tuple[nn.Module, fh.Domains, fh.Passport]:
     model = fh.load_model("pointnet", 2, seed=seed)
     settings = Supervised(steps=120, batch_size=32, shift=0, lr=1e-3)
     train_classifier(model, domain, fh.InputSpec(), settings, Trainer(run_of(seed)))
-    return model, fh.Domains(domain, []), fh.Passport(layers="conv[23],fc*", steps=120, batch_size=32, shift=0)
+    return (
+        model,
+        fh.Domains(domain, []),
+        fh.Passport(layers="conv[23],fc*", steps=120, batch_size=32, shift=0),
+    )
 
 
 BEDS: dict[str, Callable[[int], tuple[nn.Module, fh.Domains, fh.Passport]]] = {
@@ -145,10 +149,7 @@ def cell(bed: str, seed: int) -> dict[str, Any]:
 def reading(model: nn.Module, key: Key, spec: fh.InputSpec) -> dict[str, Any]:
     """Our verdict, and beside it the plain reading without alignment."""
     verdict = verify(suspect(model, input=spec), key, commitment=key.commitment)
-    pairs = norm_pairs(model, spec.example())
-    marks = [
-        m for m in draw_marks(key, pairs) if [m.pair.layer] in [[p["layer"]] for p in key.facts["layers"]]
-    ]
+    marks = draw_marks(key, [NormPair(**pair) for pair in key.facts["layers"]])
     naive = [
         read_bits(model.get_parameter(f"{m.pair.layer}.weight"), m, canonical=False) == m.bits for m in marks
     ]

@@ -142,6 +142,9 @@ def test_chosen_layers_are_marked_and_no_others(domains, trained, layers):
     found = asked(marked.model, marked.key)
     assert [name for name, *_ in found.parts] == [f"features.{n}" for n in expected]
     assert found.matches >= 0.98 * found.trials
+    # Layers in front of them, which hold no bits, tell in which order channels come in.
+    thief = Permute().run(marked.model, domains.authorized, SPEC, run=quiet())
+    assert asked(thief.model, marked.key).matches >= 0.98 * found.trials
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def forged_key(
     """
     facts = {"input": suspect.input.model_dump(mode="json"), "num_classes": suspect.num_classes}
     if layers:
-        facts["layers"] = [asdict(pair) for pair in layers]
+        facts["layers"] = facts["aligned"] = [asdict(pair) for pair in layers]
     return Key(secret, owner).bound(method.name, method.model_dump(mode="json"), facts, learned)
 
 

@@ -25,7 +25,7 @@ from freehold.ownership.embedding import labelled, unchanged
 from freehold.ownership.observation import UNCOMMITTED, Trials
 from freehold.ownership.passport_affine import HiddenNet, PassportAffine
 from freehold.ownership.passport_card import CARD
-from freehold.ownership.passport_layers import chosen_pairs, unfit
+from freehold.ownership.passport_layers import chosen_pairs, pairs_up_to, unfit
 from freehold.ownership.passport_marks import draw_marks, read_bits
 from freehold.ownership.passport_training import Measurement, joint_objective
 from freehold.ownership.suspect import Suspect
@@ -105,13 +105,18 @@ class Passport(OwnershipMethod):
         chosen by its weights and the reference. Given both and the passports, what is read is fixed; the bits
         are drawn from the secret and the reference, so that each is still a fair coin.
         """
+        marks = {mark.pair.layer: mark for mark in draw_marks(key, _pairs(key))}
+        if self.reading == "published":
+            for mark in marks.values():
+                yield read_bits(_weight(suspect, mark.pair), mark, canonical=False)
+            return
         orders: list[Tensor] = []  # in which channels of earlier layers were found: later inputs may stand so
-        for mark in draw_marks(key, _pairs(key)):
-            weight = _weight(suspect, mark.pair)
-            if self.reading == "aligned":
-                found = align(weight, _reference(key, mark.pair, weight), orders)
-                weight, orders = found.weight, [*orders, found.outputs]
-            yield read_bits(weight, mark, canonical=self.reading == "aligned")
+        for pair in _pairs(key, "aligned"):
+            weight = _weight(suspect, pair)
+            found = align(weight, _reference(key, pair, weight), orders)
+            orders.append(found.outputs)
+            if pair.layer in marks:
+                yield read_bits(found.weight, marks[pair.layer], canonical=True)
 
     def private(self, model: nn.Module, key: Key) -> nn.Module:
         """The private branch put back on ``model``: a plain network in evaluation mode.
@@ -132,7 +137,13 @@ class Passport(OwnershipMethod):
         return with_numbers(model, numbers)
 
     def _affine(
-        self, key: Key, pairs: tuple[NormPair, ...], device: torch.device, *, learned: bool = False
+        self,
+        key: Key,
+        pairs: tuple[NormPair, ...],
+        device: torch.device,
+        *,
+        unmarked: tuple[NormPair, ...] = (),
+        learned: bool = False,
     ) -> PassportAffine:
         nets = [
             HiddenNet.learned(pair.channels, key.learned, pair.layer)
@@ -148,6 +159,7 @@ class Passport(OwnershipMethod):
             margin=self.margin,
             canonical=self.reading == "aligned",
             draw=partial(draw_marks, key, pairs),
+            unmarked=unmarked,
         )
 
     def _embed(self, model: nn.Module, domains: Domains, trainer: Trainer, key: Key) -> Outcome:
@@ -159,7 +171,9 @@ class Passport(OwnershipMethod):
         if finished:
             for pair in pairs:
                 lift_filters(model, pair.layer, pair.norm)
-        affine = self._affine(key, pairs, trainer.device)
+        aligned = pairs_up_to(pairs[-1], model, spec.example())
+        unmarked = tuple(pair for pair in aligned if pair not in pairs)
+        affine = self._affine(key, pairs, trainer.device, unmarked=unmarked)
         norms = [model.get_submodule(pair.norm) for pair in pairs]
         affine.fit(model, [torch.stack([norm.weight, norm.bias]) for norm in norms])  # type: ignore[list-item]
         own = self.scheme != "deepipr-v2"
@@ -191,20 +205,20 @@ class Passport(OwnershipMethod):
         figures = {**measured.figures(), **measured.forgeries(trainer.run.seed)}
         figures |= {f"bits read in {layer}": share for layer, share in affine.right(model).items()}
         learned = affine.learned() | net.private_statistics()
-        facts = {**key.facts, "layers": [asdict(pair) for pair in pairs]}
+        facts = {**key.facts, "layers": [asdict(p) for p in pairs], "aligned": [asdict(p) for p in aligned]}
         bound = key.bound(self.name, self.model_dump(mode="json"), facts, learned)
         shipped = net.private() if self.scheme == "deepipr-v1" else model
         return Outcome(shipped, {self.name: history}, figures=figures, key=bound)
 
 
-def _pairs(key: Key) -> tuple[NormPair, ...]:
-    """The marked layers.
+def _pairs(key: Key, which: Literal["layers", "aligned"] = "layers") -> tuple[NormPair, ...]:
+    """The marked layers, or all that a suspect is aligned in, in order of call.
 
     Raises:
         SecretError: the key does not say which.
     """
     try:
-        return tuple(NormPair(**pair) for pair in key.facts["layers"])
+        return tuple(NormPair(**pair) for pair in key.facts[which])
     except (KeyError, TypeError) as error:
         raise SecretError(
             "does not say which layers were marked", where="key", fix="use the owner's key"

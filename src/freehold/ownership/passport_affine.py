@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freehold.keys import Key
+from freehold.models.norm_pairs import NormPair
 from freehold.ownership.passport_marks import Mark, projected, read_bits, shortfall, write_bits
 
 GAIN = 4.0  # of h's second matrix as it is drawn, over torch's size: carries a forged passport off
@@ -72,6 +73,7 @@ class PassportAffine(nn.Module):
         margin: that bits keep, in multiples of what a filter without a mark shows.
         canonical: bits are read relative to each filter's own sign; if not, as published.
         draw: the marks for a reference; without one they stay as they are.
+        unmarked: layers in front of marked ones, whose reference tells in which order channels come in.
     """
 
     def __init__(
@@ -82,14 +84,15 @@ class PassportAffine(nn.Module):
         margin: float,
         canonical: bool,
         draw: Callable[[Mapping[str, Tensor]], Sequence[Mark]] | None = None,
+        unmarked: Sequence[NormPair] = (),
     ) -> None:
         super().__init__()
         self.marks, self.margin, self.canonical, self._draw = tuple(marks), margin, canonical, draw
         self.nets = nn.ModuleList(nets).to(marks[0].scale.device)
         self.seen: list[Tensor] | None = None  # projections of the forward pass that is under way
-        for number, mark in enumerate(marks):
-            blank = mark.scale.new_zeros(mark.pair.channels, mark.pair.fan_in)
-            self.register_buffer(f"reference{number}", blank)
+        self._referenced = (*(mark.pair for mark in marks), *unmarked)
+        for number, pair in enumerate(self._referenced):
+            self.register_buffer(f"reference{number}", marks[0].scale.new_zeros(pair.channels, pair.fan_in))
 
     def forward(self, model: nn.Module) -> list[tuple[Tensor, Tensor]]:
         """Scale and shift of each layer of ``model``."""
@@ -103,7 +106,7 @@ class PassportAffine(nn.Module):
 
     def _projections(self, model: nn.Module, mark: Mark) -> Tensor:
         """u, v and the projection that tells the sign, ``(3, C)``."""
-        return projected(_weight(model, mark), mark.directions).T
+        return projected(_weight(model, mark.pair), mark.directions).T
 
     def missing(self, model: nn.Module) -> Tensor:
         """The hinge: how far all bits together miss their margin."""
@@ -118,7 +121,8 @@ class PassportAffine(nn.Module):
     def right(self, model: nn.Module) -> dict[str, float]:
         """Share of the bits that stand in each layer of ``model``."""
         read = {
-            m.pair.layer: (read_bits(_weight(model, m), m, canonical=self.canonical), m) for m in self.marks
+            m.pair.layer: (read_bits(_weight(model, m.pair), m, canonical=self.canonical), m)
+            for m in self.marks
         }
         return {layer: float((bits == mark.bits).float().mean()) for layer, (bits, mark) in read.items()}
 
@@ -139,11 +143,11 @@ class PassportAffine(nn.Module):
         the bits drawn, so that nobody gains by being aligned, nor by a reference of his own making.
         """
         before = [torch.stack(pair) for pair in self(model)]
-        for number, mark in enumerate(self.marks):
-            self.get_buffer(f"reference{number}").copy_(_weight(model, mark).flatten(1))
+        for number, pair in enumerate(self._referenced):
+            self.get_buffer(f"reference{number}").copy_(_weight(model, pair).flatten(1))
         self.bind()
         for mark in self.marks:
-            write_bits(_weight(model, mark), mark, self.margin, canonical=self.canonical)
+            write_bits(_weight(model, mark.pair), mark, self.margin, canonical=self.canonical)
         self.fit(model, before)
 
     def bind(self) -> None:
@@ -154,8 +158,8 @@ class PassportAffine(nn.Module):
 
     def _references(self) -> dict[str, Tensor]:
         return {
-            f"reference.{mark.pair.layer}": self.get_buffer(f"reference{number}").bfloat16()
-            for number, mark in enumerate(self.marks)
+            f"reference.{pair.layer}": self.get_buffer(f"reference{number}").bfloat16()
+            for number, pair in enumerate(self._referenced)
         }
 
     def learned(self) -> dict[str, Tensor]:
@@ -177,5 +181,5 @@ def _noise(like: Tensor, rng: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=rng).to(like)
 
 
-def _weight(model: nn.Module, mark: Mark) -> Tensor:
-    return model.get_parameter(f"{mark.pair.layer}.weight")
+def _weight(model: nn.Module, pair: NormPair) -> Tensor:
+    return model.get_parameter(f"{pair.layer}.weight")

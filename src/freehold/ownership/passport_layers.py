@@ -32,6 +32,12 @@ def chosen_pairs(model: nn.Module, example: Tensor, layers: str) -> tuple[NormPa
     return tuple(p for p in pairs if any(fnmatchcase(p.layer, pattern) for pattern in _patterns(layers)))
 
 
+def pairs_up_to(last: NormPair, model: nn.Module, example: Tensor) -> tuple[NormPair, ...]:
+    """All pairs of ``model`` up to ``last``, in order of call."""
+    pairs = norm_pairs(model, example)
+    return pairs[: pairs.index(last) + 1]
+
+
 def unfit(model: nn.Module, example: Tensor, layers: str) -> list[Problem]:
     """Why ``layers`` of ``model`` cannot be marked; empty if they can."""
     pairs = norm_pairs(model, example)

@@ -55,17 +55,17 @@ def draw_marks(
 ) -> list[Mark]:
     """The marks of a key: every bit a fair coin, independent of the passports and of all else.
 
-    Bits depend on the reference that suspects are aligned to, and on the layer's place among ``pairs``.
+    Bits depend on the references that suspects are aligned to, and on the layer's place among ``pairs``.
     Else a reference could be made from them, which sorts the filters of any network into the bits; or a layer
     in which they happen to stand be listed many times.
 
     Args:
         key: bound to the method.
         pairs: the marked layers.
-        learned: holds ``reference.LAYER``; by default what the key holds.
+        learned: holds ``reference.LAYER``, of layers without a mark as well; by default what the key holds.
     """
     held = key.learned if learned is None else learned
-    bound = state_hash({name: held[name] for p in pairs if (name := f"reference.{p.layer}") in held})
+    bound = state_hash({name: tensor for name, tensor in held.items() if name.startswith("reference.")})
     return [
         Mark(
             pair,
