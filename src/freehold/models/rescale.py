@@ -91,16 +91,18 @@ def lift_filters(model: nn.Module, layer: str, norm: str) -> None:
         norm: name of the norm that follows it; anything but a batch norm with statistics is left alone.
     """
     after, before = model.get_submodule(norm), model.get_submodule(layer)
-    mean, var, scale = (getattr(after, name, None) for name in ("running_mean", "running_var", "weight"))
-    if not all(isinstance(tensor, Tensor) for tensor in (mean, var, scale)):
+    mean, var, scale = after._buffers.get("running_mean"), after._buffers.get("running_var"), after.weight
+    if mean is None or var is None or not isinstance(scale, Tensor):
         return
-    sizes = before.weight.flatten(1).norm(dim=1)
+    weight, bias = before.get_parameter("weight"), before.bias
+    sizes = weight.flatten(1).norm(dim=1)
     factor = (sizes.median() / 2 / sizes.clamp_min(1e-12)).clamp(1, 1e6)
-    before.weight.mul_(factor.view(-1, *[1] * (before.weight.dim() - 1)))
-    if isinstance(before.bias, Tensor):
-        before.bias.mul_(factor)
+    weight.mul_(factor.view(-1, *[1] * (weight.dim() - 1)))
+    if isinstance(bias, Tensor):
+        bias.mul_(factor)
     # The norm's epsilon is not scaled: its scale makes up for it.
-    scale.mul_(((factor**2 * var + after.eps) / (var + after.eps)).sqrt() / factor)
+    epsilon = float(after.eps)  # type: ignore[arg-type]
+    scale.mul_(((factor**2 * var + epsilon) / (var + epsilon)).sqrt() / factor)
     mean.mul_(factor)
     var.mul_(factor**2)
 

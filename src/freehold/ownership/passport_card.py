@@ -23,8 +23,8 @@ CARD = Card(
         "the p-value counts 2^64 times even under a commitment, for those that could have been tried",
         "bits are written by the smallest change of each filter, and held by the hinge; publications learn "
         "them from chance on. The margin is ten times theirs",
-        "filters shorter than half their layer's median are lifted to it where a batch norm takes the scale out "
-        "again: a bit in a filter that training let shrink away went first when small weights were pruned",
+        "filters shorter than half their layer's median are lifted to it where a batch norm takes the scale "
+        "out again: bits in filters that training let shrink away went first when small weights were pruned",
         "h starts where it gives the public scale and shift (pseudo-inverse), so that a trained model can be "
         "marked; the publication trains from scratch",
         "without a commitment the verdict is INCONCLUSIVE, whatever is read: h, private statistics and "
