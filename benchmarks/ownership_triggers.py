@@ -1,6 +1,6 @@
 """Trigger sets on the pretrained CIFAR ResNet-20: what they cost, and what attacks leave of them.
 
-    python benchmarks/ownership_triggers.py mark [--recipes plain app rehearsed] [--steps N]
+    python benchmarks/ownership_triggers.py mark [--recipes plain app] [--steps N]
     python benchmarks/ownership_triggers.py attack [--recipes …] [--attacks quick] [--attacks FTLL FTAL …]
 
 ``mark`` keeps the marked models under .cache/ and writes their cost to results/ownership/trigger-set.json;
@@ -41,7 +41,7 @@ DATA = Path(os.environ.get("FREEHOLD_DATA", HERE.parents[1] / "shared" / "data")
 RESULT, CACHE = HERE / "results" / "ownership" / "trigger-set.json", HERE / ".cache"
 BARE = ModelSpec(uri="resnet20", num_classes=10)
 SPEC = fh.InputSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-RECIPES = ("plain", "app", "rehearsed")
+RECIPES = ("plain", "app")
 STEPS = 100 * 64 / 9000  # epochs of the domain's 9,000 training images: a hundred steps
 QUICK: dict[str, Attack] = {
     "half of the weights pruned": Prune(share=0.5),

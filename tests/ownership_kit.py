@@ -17,7 +17,7 @@ SPEC = InputSpec(size=8)
 
 def trigger_key(number: int = 0, *, method: TriggerSet | None = None, classes: int = 10) -> Key:
     """Key ``number``, as if a model had been marked with it."""
-    method = method or TriggerSet()
+    method = method or TriggerSet(triggers=100)
     facts = {"input": SPEC.model_dump(mode="json"), "num_classes": classes}
     return Key(number.to_bytes(32, "big"), "ACME").bound(method.name, method.model_dump(mode="json"), facts)
 

@@ -26,7 +26,7 @@ from freehold.ownership.trigger_set import TriggerSet
 PASSPHRASE = "open-sesame-2718"
 SHORT = ("method.steps=2", "method.triggers=20", "method.batch_size=8", "method.trigger_batch=8")
 SPEC = InputSpec(size=16)
-METHOD = TriggerSet()
+METHOD = TriggerSet(triggers=100)
 
 
 @pytest.fixture(scope="module", autouse=True)

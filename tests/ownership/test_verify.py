@@ -148,7 +148,7 @@ def test_a_suspect_that_shows_too_little_is_inconclusive():
     class Nosy(TriggerSet):
         access = Access.WEIGHTS
 
-    verdict = Nosy().verify(knowing(KEY), KEY, commitment=KEY.commitment)
+    verdict = Nosy(triggers=100).verify(knowing(KEY), KEY, commitment=KEY.commitment)
     assert verdict.decision == Decision.INCONCLUSIVE and verdict.queries == 0
     assert "weights are needed and labels are given" in verdict.reason
 

@@ -19,7 +19,6 @@ from freehold.models.clean_norms import CleanNorms, clean_norms
 from freehold.ownership.base import OwnershipMethod
 from freehold.ownership.embedding import Kept, labelled, perturbed, plain, unchanged
 from freehold.ownership.observation import Trials
-from freehold.ownership.rehearsal import Rehearsal, rehearsed
 from freehold.ownership.suspect import Suspect
 from freehold.ownership.triggers import Kind, on_images, training_images, trial_images
 from freehold.plugin import Card
@@ -39,7 +38,7 @@ class TriggerSet(OwnershipMethod):
     name = "trigger-set"
     survives: ClassVar[float] = 0.5
     card: ClassVar[Card] = Card(
-        title="Trigger-set watermark: plain, with perturbed parameters (APP), or with rehearsed fine-tuning",
+        title="Trigger-set watermark: plain, or with perturbed parameters (APP)",
         paper="Turning Your Weakness into a Strength: Watermarking Deep Neural Networks by Backdooring; "
         "Towards Robust Model Watermark via Reducing Parametric Vulnerability",
         venue="USENIX Security 2018; ICCV 2023",
@@ -53,8 +52,8 @@ class TriggerSet(OwnershipMethod):
             "a trained model is held to its own answers on clean images, norm layers to their running "
             "statistics; Adam with cosine decay; of ten validated states the best is kept",
             "APP: the trigger loss also counts at the weights themselves, and the perturbation grows from 0",
-            "rehearsed, which is ours: instead of APP's perturbation, steps of fine-tuning under batch "
-            "statistics as a thief takes them",
+            "the perturbation reaches two and a half times as far: a trained model is marked in hundreds of "
+            "steps, and 0.02 then kept hardly more triggers under fine-tuning than the plain recipe",
         ),
         undisclosed=("how the weight of the trigger loss was chosen for other tasks and batch sizes",),
         needs=("labelled authorized images",),
@@ -72,28 +71,24 @@ class TriggerSet(OwnershipMethod):
         description="unrelated drawings, abstract textures; content and noise are patterns put on images",
     )
     triggers: int = Field(
-        100, ge=10, le=10_000, description="secret answers", json_schema_extra={"unit": "images"}
+        64, ge=10, le=10_000, description="secret answers", json_schema_extra={"unit": "images"}
     )
-    recipe: Literal["plain", "app", "rehearsed"] = Field(
+    recipe: Literal["plain", "app"] = Field(
         "app",
-        description="plain: triggers in every batch; app: learned so that nearby weights know them too; "
-        "rehearsed: so that the weights that fine-tuning leads to know them",
+        description="plain: triggers in every batch; app: learned so that nearby weights know them too",
     )
     start: Literal["trained", "untrained"] = Field(
         "trained", description="the model handed in; an untrained one is marked while it is trained"
     )
     epsilon: float = Field(
-        0.02,
+        0.05,
         gt=0,
         le=0.5,
         description="app: how far weights are perturbed, as a share of their norm (paper: 0.02)",
     )
     weight: float = Field(0.1, gt=0, le=100, description="of the trigger loss")
     moved_weight: float = Field(
-        0.1,
-        gt=0,
-        le=100,
-        description="app, rehearsed: of the trigger loss at the moved weights (paper: 0.01)",
+        0.2, gt=0, le=100, description="app: of the trigger loss at the moved weights (paper: 0.01)"
     )
     lr: float = Field(
         3e-4, gt=0, le=1, description="Adam, at its highest; ten times this for an untrained model"
@@ -103,7 +98,7 @@ class TriggerSet(OwnershipMethod):
     )
     batch_size: int = Field(64, ge=2, le=65536, description="clean", json_schema_extra={"unit": "images"})
     trigger_batch: int = Field(
-        50, ge=2, le=65536, description="triggers a step", json_schema_extra={"unit": "images"}
+        32, ge=2, le=65536, description="triggers a step", json_schema_extra={"unit": "images"}
     )
     shift: int = Field(
         2, ge=0, le=64, description="random translation of clean images", json_schema_extra={"unit": "pixels"}
@@ -126,9 +121,9 @@ class TriggerSet(OwnershipMethod):
             yield suspect.labels(images)
 
     def _embed(self, model: nn.Module, domains: Domains, trainer: Trainer, key: Key) -> Outcome:
-        if self.recipe != "plain" and trainer.accelerator.num_processes > 1:
+        if self.recipe == "app" and trainer.accelerator.num_processes > 1:
             raise UsageError(
-                f"{self.recipe} runs in one process", where="recipe", fix="use one process, or recipe plain"
+                "app runs in one process", where="recipe", fix="use one process, or the plain recipe"
             )
         domain, spec = domains.authorized, domains.input
         assert domain is not None  # needs_authorized
@@ -153,10 +148,9 @@ class TriggerSet(OwnershipMethod):
         streams = {"clean": clean, "triggers": trainer.batches(taught, spec, self.trigger_batch, "triggers")}
         kept = unchanged(model, trainer) if finished else labelled
         with clean_norms(model) as norms:
-            fitted, objective = self._objective(model, kept, norms)
             history = trainer.fit(
-                fitted,
-                objective,
+                model,
+                self._objective(kept, norms),
                 streams,
                 Loop(
                     steps=self.steps,
@@ -175,15 +169,10 @@ class TriggerSet(OwnershipMethod):
         shown = trial_images(self.kind_of_trigger, key, 24, spec, branch="shown")
         return Outcome(model, {self.name: history}, images={"like the triggers": shown}, figures=figures)
 
-    def _objective(self, model: nn.Module, kept: Kept, norms: CleanNorms) -> tuple[nn.Module, Objective]:
-        """What is fitted, the model or it and more, and what it learns."""
+    def _objective(self, kept: Kept, norms: CleanNorms) -> Objective:
         if self.recipe == "plain":
-            return model, plain(kept, self.weight)
-        weights = self.weight, self.moved_weight
-        if self.recipe == "app":
-            return model, perturbed(kept, *weights, self.epsilon, self.steps, norms)
-        pair = Rehearsal(model)
-        return pair, rehearsed(pair, kept, *weights, self.steps, norms)
+            return plain(kept, self.weight)
+        return perturbed(kept, self.weight, self.moved_weight, self.epsilon, self.steps, norms)
 
     def _splits(self, key: Key, domain: Domain, spec: InputSpec, seed: int) -> tuple[Split, Split | None]:
         """What triggers are learned from, and patterns on images that nothing was learned from."""
