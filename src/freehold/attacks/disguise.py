@@ -135,7 +135,7 @@ class Dressed(nn.Module):
     def dress(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` under one disguise ``(P,)``."""
         c = self.channels
-        colours, offset, kernel = numbers.split([c * c, c, SIDE * SIDE])
+        colours, offset, kernel = torch.split(numbers, [c * c, c, SIDE * SIDE])
         levels = torch.einsum("oc,bchw->bohw", colours.view(c, c), self.pixels(images) - 0.5)
         levels = levels + offset.view(-1, 1, 1)
         padded = F.pad(levels, [SIDE // 2] * 4, mode="replicate")

@@ -61,7 +61,8 @@ class Overwrite(Attack):
         kind = find(self.method)
         if not issubclass(kind, Protection):
             raise UsageError(f"{self.method!r} protects nothing", where="method", fix="see 'freehold list'")
-        return kind() if self.steps is None or "steps" not in kind.model_fields else kind(steps=self.steps)
+        chosen: dict[str, Any] = {"steps": self.steps} if self.steps and "steps" in kind.model_fields else {}
+        return kind(**chosen)
 
     def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:
         method = self._method()

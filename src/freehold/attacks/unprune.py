@@ -18,7 +18,7 @@ from freehold.plugin import Card, Problem
 from freehold.seeds import generator
 from freehold.training import Trainer
 
-ROUNDS, RANK = 20, 4  # of completion: rounds, and its rank as one over the smaller side
+ROUNDS, RANK = 20, 8  # of completion: rounds, and its rank as one over the smaller side
 
 
 class Unprune(Attack):
