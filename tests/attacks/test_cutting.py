@@ -62,15 +62,37 @@ def test_neurons_are_moved_against_the_task_and_back():
     kept = Shares(model, neurons(model, SPEC.example()))
     images, labels = torch.randn(32, 3, 32, 32), torch.arange(32) % 10
     assert torch.allclose(kept(images), model(images), atol=1e-6)
-    natural = F.cross_entropy(kept(images), labels)
-    kept.move(natural, 0.01)
-    assert {round(float(m), 6) for move in kept.moves for m in move.abs()} <= {0.0, 0.01}
-    assert F.cross_entropy(kept(images), labels) > natural
+    kept.shake(0.01, torch.Generator().manual_seed(0))
+    anywhere = F.cross_entropy(kept(images), labels)
+    kept.climb(anywhere, 0.01)
+    assert max(float(move.abs().max()) for move in kept.moves) <= 0.01
+    assert F.cross_entropy(kept(images), labels) > max(anywhere, F.cross_entropy(model(images), labels))
     kept.still()
     with torch.no_grad():
         kept.shares[1][:10] = 0
         model.features[5].weight[:10] = 0
     assert torch.allclose(kept(images), model(images), atol=1e-6)
+
+
+def test_neurons_are_cut_while_accuracy_bears_it(digits, monkeypatch):
+    def shares(model: nn.Module) -> Shares:
+        kept = Shares(model, neurons(model, SPEC.example()))
+        with torch.no_grad():
+            kept.shares[0][3], kept.shares[1][:2] = 0.2, torch.tensor([0.5, 0.7])
+        return kept
+
+    for bearable, cut in ((4, 3), (1, 1), (0, 0)):  # neurons that can be spared
+        model = Small()
+
+        def accuracy(m: nn.Module, *_: object, spare: int = bearable) -> float:
+            gone = sum(int((n.weight == 0).sum()) for n in (m.features[1], m.features[5]))
+            return 0.9 if gone <= spare else 0.5
+
+        monkeypatch.setattr("freehold.attacks.anp.share_correct", accuracy)
+        NeuronPruning()._cut(model, shares(model), digits, SPEC)
+        zeros = [n.weight == 0 for n in (model.features[1], model.features[5])]
+        assert sum(int(z.sum()) for z in zeros) == cut
+        assert bool(zeros[0][3]) == (cut >= 1)
 
 
 def test_the_press_comes_first_and_what_is_kept_was_trained_back(digits):

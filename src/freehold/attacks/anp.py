@@ -21,6 +21,7 @@ from freehold.models.anatomy import find_head
 from freehold.models.channels import normed_layers
 from freehold.models.probe import out_channels
 from freehold.plugin import Card, Problem
+from freehold.seeds import generator
 from freehold.training import Loop, Trainer
 
 THRESHOLDS = tuple(i / 20 for i in range(19))  # 0 to 0.9
@@ -42,7 +43,10 @@ class NeuronPruning(Attack):
         ),
         undisclosed=("how the threshold is chosen for a model whose mark is not known",),
         needs=("a few labelled images",),
-        breaks=("marks spread over neurons that the task needs",),
+        breaks=(
+            "marks spread over neurons that the task needs",
+            "networks of a hundred neurons: moved by the published eps they forget the task at once",
+        ),
     )
     stronger: ClassVar[dict[str, Any]] = {"share": 1.0, "loss": 0.05}
 
@@ -72,10 +76,11 @@ class NeuronPruning(Attack):
             with torch.no_grad():
                 for share in kept.shares:
                     share.clamp_(0, 1)
+            kept.shake(self.eps, generator(trainer.run.seed, "neurons", step))
+            kept.climb(F.cross_entropy(forward(batch.images).float(), batch.labels), self.eps)
+            robust = F.cross_entropy(forward(batch.images).float(), batch.labels)
             kept.still()
             natural = F.cross_entropy(forward(batch.images).float(), batch.labels)
-            kept.move(natural, self.eps)
-            robust = F.cross_entropy(forward(batch.images).float(), batch.labels)
             return {
                 "loss": self.alpha * natural + (1 - self.alpha) * robust,
                 "natural": natural,
@@ -133,27 +138,31 @@ class Shares(nn.Module):
         self.still()
 
     def still(self) -> None:
-        """Move no neuron; biases are only looked at."""
-        self.moves = [torch.zeros_like(share) for share in self.shares]
-        self.shifts = [torch.ones_like(share).requires_grad_() for share in self.shares]
+        """Move no neuron."""
+        self.moves = [torch.zeros(2, len(share), device=share.device) for share in self.shares]
 
-    def move(self, loss: Tensor, eps: float) -> None:
-        """Move weight and bias of each neuron by ``eps`` to where ``loss``, just computed, rises."""
-        wanted = [*self.shares, *self.shifts]
-        gradients = torch.autograd.grad(
-            loss, wanted, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        steps = [eps * gradient.sign() for gradient in gradients]
-        self.moves = steps[: len(self.moves)]
-        self.shifts = [1 + step for step in steps[len(self.moves) :]]
+    def shake(self, eps: float, draws: torch.Generator) -> None:
+        """Move weight and bias of each neuron by up to ``eps`` anywhere: what sleeps has no gradient."""
+        self.moves = [
+            ((2 * torch.rand(2, len(share), generator=draws) - 1) * eps).to(share).requires_grad_()
+            for share in self.shares
+        ]
+
+    def climb(self, loss: Tensor, eps: float) -> None:
+        """One step of ``eps`` to where ``loss``, just computed, rises, and never farther than ``eps``."""
+        gradients = torch.autograd.grad(loss, self.moves, allow_unused=True, materialize_grads=True)
+        self.moves = [
+            (move.detach() + eps * gradient.sign()).clamp(-eps, eps)
+            for move, gradient in zip(self.moves, gradients, strict=True)
+        ]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K)`` of the model with its neurons as they are kept and moved."""
         changed = {}
-        for owner, share, move, shift in zip(self.owners, self.shares, self.moves, self.shifts, strict=True):
+        for owner, share, (move, shift) in zip(self.owners, self.shares, self.moves, strict=True):
             module = self.model.get_submodule(owner)
             changed[f"{owner}.weight"] = module.weight * along(share + move, module.weight, 0)  # type: ignore[operator, arg-type]
             if module.bias is not None:
-                changed[f"{owner}.bias"] = module.bias * shift  # type: ignore[operator]
+                changed[f"{owner}.bias"] = module.bias * (1 + shift)  # type: ignore[operator]
         logits: Tensor = functional_call(self.model, changed, (images,))
         return logits
