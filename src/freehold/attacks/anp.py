@@ -163,6 +163,6 @@ class Shares(nn.Module):
             module = self.model.get_submodule(owner)
             changed[f"{owner}.weight"] = module.weight * along(share + move, module.weight, 0)  # type: ignore[operator, arg-type]
             if module.bias is not None:
-                changed[f"{owner}.bias"] = module.bias * (1 + shift)  # type: ignore[operator]
+                changed[f"{owner}.bias"] = module.bias * (1 + shift)
         logits: Tensor = functional_call(self.model, changed, (images,))
         return logits

@@ -96,7 +96,7 @@ class Disguise(Attack):
         maps = [eye, -eye, 0.5 * eye, 2 * eye, torch.full((channels, channels), 1 / channels)]
         starts = [dressed.packed(colours, torch.zeros(channels)) for colours in maps]
         if self.authorized is not None:
-            theirs = load_domain(self.authorized, classes=None).train
+            theirs = load_domain(self.authorized).train
             few = leaked(theirs, min(1.0, 80 / len(theirs)), seed)
             wanted = fit_images(few.images, spec).float().div(255).cpu()
             starts.append(dressed.packed(*recoloured(dressed.pixels(images).cpu(), wanted)))
@@ -153,8 +153,9 @@ class Dressed(nn.Module):
         The entropy of the mean answer less the mean entropy of the answers: high where all classes are
         given, each with confidence.
         """
-        dressed = torch.cat([self.dress(images, numbers) for numbers in disguises])
-        answers = self.model(dressed).float().softmax(1).view(len(disguises), len(images), -1)
+        # One disguise at a time: all of them in one batch would not fit for large images.
+        asked = [self.model(self.dress(images, numbers)).float() for numbers in disguises]
+        answers = torch.stack(asked).softmax(2)
         return entropy(answers.mean(1)) - entropy(answers).mean(1)
 
 

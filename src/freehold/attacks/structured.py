@@ -37,7 +37,7 @@ class PruneChannels(Attack):
     epochs: float = Field(5.0, ge=0, le=1000, description="of fine-tuning all layers afterwards")
 
     def _problems(self, model: nn.Module, domain: Domain, spec: InputSpec) -> list[Problem]:
-        _library()
+        _library()  # a missing extra is no fault of the model: it has its own error
         return FineTune()._problems(model, domain, spec)
 
     def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:

@@ -61,17 +61,16 @@ class Unprune(Attack):
         fix = "a guess has the released model's names and shapes"
         return [Problem(where=f"guess: {n}", what="is not there or of another shape", fix=fix) for n in unfit]
 
-    @torch.no_grad()
     def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:
         guess = load_weights(self.guess) if self.guess else {}
-        for name, weight in maskable_weights(model).items():
-            draws = generator(trainer.run.seed, "unprune", name)
-            filling = guess[name].to(weight) if guess else filled(weight, self.fill, draws)
-            weight.copy_(torch.where(weight == 0, filling, weight))
+        with torch.no_grad():
+            for name, weight in maskable_weights(model).items():
+                draws = generator(trainer.run.seed, "unprune", name)
+                filling = guess[name].to(weight) if guess else filled(weight, self.fill, draws)
+                weight.copy_(torch.where(weight == 0, filling, weight))
         if not self.epochs:
             return Taken(model)
-        with torch.enable_grad():
-            return FineTune(epochs=self.epochs)._run(model, domain, spec, trainer)
+        return FineTune(epochs=self.epochs)._run(model, domain, spec, trainer)
 
 
 def filled(weight: Tensor, kind: str, draws: torch.Generator) -> Tensor:
