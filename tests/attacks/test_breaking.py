@@ -73,7 +73,7 @@ def marked(domain, trained) -> tuple[nn.Module, Split]:
 ERASERS = [
     FineTune(epochs=8, lr=0.05, schedule="halving"),
     FineTune(variant="RTAL", epochs=8, lr=0.05),
-    FinePrune(epochs=3, lr=0.05),
+    FinePrune(epochs=6, lr=0.02),
     Perturb(epochs=5),
     Regularize(pressed=3, epochs=5),
     Extract(epochs=12, lr=1e-2, shift=1),
