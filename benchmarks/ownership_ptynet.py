@@ -90,7 +90,7 @@ def attacks(images: int) -> dict[str, tuple[Attack, str]]:
         "half pruned over all layers": (Prune(share=0.5, scope="global"), "model"),
         "8 bits": (Quantize(bits=8), "model"),
         "4 bits": (Quantize(bits=4), "model"),
-        "noise on the weights, 0.1": (Perturb(noise=0.1), "model"),
+        "noise on the weights, 0.1": (Perturb(noise=0.1, shift=0, epochs=0), "model"),
         "branch cut off": (CutBranch(), "model"),
     }
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from kit import Small, quiet
+from PIL import Image
 from torch import nn
 
 from freehold.attacks.adapt import Adapt, _Memory
+from freehold.attacks.base import leaked
 from freehold.attacks.extract import Extract
 from freehold.attacks.filter import FILTERS, Filter
-from freehold.attacks.fine_tune import FineTune
+from freehold.attacks.fine_tune import FineTune, classifier_layers
 from freehold.attacks.perturb import Perturb
 from freehold.attacks.prune import Prune, prune
-from freehold.attacks.quantize import Quantize, rounded
-from freehold.attacks.transntl import climb, perturbed
+from freehold.attacks.quantize import Quantize, Rounding, rounded
+from freehold.attacks.transntl import climb, perturbed, steadiness
 from freehold.data import InputSpec, Split
+from freehold.data.photographs import patches
 from freehold.data.sources import load_domain
+from freehold.metrics.accuracy import apply
+from freehold.models.nets import VGG11
+from freehold.training import Loop
 
 SPEC = InputSpec(size=32)
 
@@ -58,6 +66,33 @@ def test_quantized_weights_lie_on_a_grid_of_their_channel():
     assert not rounded(torch.zeros(2, 3), 8).any()
 
 
+def test_activations_are_rounded_as_an_integer_runtime_does():
+    seen, rounding = torch.randn(6, 3, 8, 8) * 2 + 1, Rounding()
+    each = torch.stack([fake_quantized(image, image) for image in seen])
+    torch.testing.assert_close(rounding(nn.Identity(), (seen,))[0], each)
+    rounding.watching = True
+    assert rounding(nn.Identity(), (seen,))[0] is seen
+    rounding.watching = False
+    wider = 3 * seen  # beyond the range: cut off
+    torch.testing.assert_close(rounding(nn.Identity(), (wider,))[0], fake_quantized(wider, seen))
+
+
+def fake_quantized(values: torch.Tensor, span: torch.Tensor) -> torch.Tensor:
+    low, high = min(0.0, float(span.min())), max(0.0, float(span.max()))
+    scale = (high - low) / 255
+    return torch.fake_quantize_per_tensor_affine(values, scale, round(-low / scale), 0, 255)
+
+
+@pytest.mark.parametrize("activations", ["dynamic", "static"])
+def test_eight_bits_hardly_change_answers_and_names_stay(digits, activations):
+    model = Small().eval()
+    attacked = Quantize(activations=activations).run(model, digits, SPEC, run=quiet())
+    assert list(attacked.model.state_dict()) == list(model.state_dict())
+    assert attacked.record["cost"]["images"] == (0 if activations == "dynamic" else len(digits.train))
+    before, after = (apply(m, digits.test, SPEC) for m in (model, attacked.model))
+    assert 0 < (before - after).abs().max() < 0.1 * before.std()
+
+
 def test_only_the_last_layer_moves_and_re_training_starts_it_anew(digits):
     model = Small()
     for variant in ("FTLL", "RTLL"):
@@ -69,6 +104,34 @@ def test_only_the_last_layer_moves_and_re_training_starts_it_anew(digits):
         assert far < 0.5 if variant == "FTLL" else far > 0.5
     everything = FineTune(epochs=0.2, batch_size=16).run(model, digits, SPEC, run=quiet())
     assert not torch.equal(everything.last.features[0].weight, model.features[0].weight)
+
+
+def test_the_classifier_is_what_follows_the_last_other_layer(digits):
+    vgg = VGG11(10)
+    assert classifier_layers(vgg, SPEC.example()) == ["head.0", "head.3", "head.6"]
+    assert classifier_layers(Small(), SPEC.example()) == ["head"]
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(3072, 8), nn.ReLU(), nn.Linear(8, 10))
+    assert classifier_layers(plain, SPEC.example()) == ["3"]
+    deep = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    for variant, redrawn in (("RTAL", ("2", "4")), ("initFC-all", ("4",)), ("FTAL", ())):
+        tuned = FineTune(variant=variant, epochs=0.1, lr=1e-6).run(deep, digits, SPEC, run=quiet()).last
+        for name in ("0", "2", "4"):
+            was, now = (m.get_submodule(name).weight for m in (deep, tuned))
+            assert ((now - was).norm() > 0.1 * was.norm()) == (name in redrawn), (variant, name)
+
+
+def test_the_strong_schedule_halves_after_each_sixth():
+    factors = [Loop(steps=60, lr=1, schedule="halving").factor(step) for step in (0, 9, 10, 35, 59)]
+    assert factors == [1, 1, 0.5, 1 / 8, 1 / 32]
+
+
+def test_what_leaks_holds_the_classes_in_proportion(digits):
+    half, again = (leaked(digits.train, 0.5, seed=1) for _ in range(2))
+    assert len(half) == 60 and torch.equal(half.images, again.images)
+    whole, part = (torch.bincount(s.labels, minlength=10) for s in (digits.train, half))
+    assert (2 * part - whole).abs().max() <= 1
+    attacked = FineTune(share=0.25, epochs=0.2).run(Small(), digits, SPEC, run=quiet())
+    assert attacked.record["cost"]["images"] == 30
 
 
 def test_zeros_are_kept_if_the_attacker_keeps_them(digits):
@@ -92,10 +155,12 @@ def test_the_best_state_and_the_last_are_both_there(digits):
 
 def test_noise_is_as_large_as_asked(digits):
     model = Small()
-    attacked = Perturb(noise=0.3).run(model, digits, SPEC, run=quiet())
+    attacked = Perturb(noise=0.3, shift=0, epochs=0).run(model, digits, SPEC, run=quiet())
     was, now = model.features[4].weight, attacked.model.features[4].weight
     assert float(((now - was).std() / was.std()).detach()) == pytest.approx(0.3, rel=0.1)
-    shifted = Perturb(noise=0, shift=1).run(model, digits, SPEC, run=quiet()).model.features[4].weight
+    shifted = (
+        Perturb(noise=0, shift=1, epochs=0).run(model, digits, SPEC, run=quiet()).model.features[4].weight
+    )
     assert shifted.flatten(1).mean(1).abs().max() < 1e-6
 
 
@@ -129,6 +194,13 @@ def test_perturbed_images_come_in_four_groups():
     flat = torch.full((1, 2, 16, 16), 0.7)
     assert torch.allclose(perturbed(flat, 0.2, torch.Generator())[3:], flat)
     assert blurred.std() < images.std()
+
+
+def test_steadiness_counts_right_answers_on_clean_and_on_shaken_images(digits):
+    model = Small().eval()
+    clean, shaken = steadiness(model, digits.val, SPEC, noise=1e-6)
+    right = float((apply(model, digits.val, SPEC).argmax(1) == digits.val.labels).float().mean())
+    assert clean == pytest.approx(right) and 0 <= shaken <= 1
 
 
 def test_pseudo_labels_follow_the_clusters_not_the_classifier():
@@ -184,6 +256,21 @@ def test_a_filtered_model_is_the_model_behind_the_filter(digits):
     torch.testing.assert_close(attacked(images), model(washed))
 
 
+@pytest.mark.parametrize("strength", [0.5, 2.0, 4.0])
+def test_our_jpeg_loses_what_a_real_one_does(strength):
+    photos = patches(8, (48, 64), torch.Generator().manual_seed(3))
+    coded = []
+    for photo in photos:
+        file = io.BytesIO()
+        image = Image.fromarray(photo.permute(1, 2, 0).numpy())
+        image.save(file, "JPEG", quality=round(90 - 20 * strength))
+        coded.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
+    ours = FILTERS["jpeg"](photos / 255, strength) * 255 - photos
+    theirs = torch.stack(coded).float() - photos
+    likeness = torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1]
+    assert likeness > 0.85 and 0.8 < ours.abs().mean() / theirs.abs().mean() < 1.25
+
+
 def test_extraction_uses_answers_and_no_labels(digits):
     shuffled = Split(digits.train.images, digits.train.labels.roll(7))
     other = digits.with_splits({"train": shuffled, "val": digits.val, "test": digits.test})
@@ -192,6 +279,8 @@ def test_extraction_uses_answers_and_no_labels(digits):
         one, two = (attack.run(Small(), d, SPEC, run=quiet()) for d in (digits, other))
         assert one.record["result_hash"] == two.record["result_hash"] != one.record["attacked_hash"]
         assert one.record["cost"]["queries"] == len(digits.train) + len(digits.val)
+    asked = Extract(images="digits | invert", epochs=0.05).run(Small(), digits, SPEC, run=quiet())
+    assert asked.record["cost"]["queries"] > 10 * len(digits.train) and asked.after.n == len(digits.test)
     across = Extract(architecture="convnet", epochs=0.1).run(Small(), digits, SPEC, run=quiet())
     assert type(across.model).__name__ == "ConvNet"
 

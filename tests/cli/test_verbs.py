@@ -241,7 +241,9 @@ def test_one_command_attacks_a_run_and_says_what_came_back(freehold, bound):
     assert [d["name"] for d in ended.json["evaluation"]["domains"]] == ["digits-m", "digits"]
     assert {p.name: p.read_bytes() for p in bound.iterdir()} == before
     shown = freehold("attack", bound, "quantize", "--strong")
-    assert shown.code == 0 and "quantize with digits-m: 0 images" in shown.out and "digits" in shown.out
+    assert shown.code == 0 and "quantize with digits-m: 40 images" in shown.out and "digits" in shown.out
+    filled = freehold("attack", bound, "unprune", "--set", "fill=mean", "--json")
+    assert filled.code == 0 and filled.json["attack"]["data"] == "digits", filled.err
 
 
 @pytest.mark.parametrize(
@@ -253,6 +255,9 @@ def test_one_command_attacks_a_run_and_says_what_came_back(freehold, bound):
         (["fine-tune", "--set", "epochs"], "key=value"),
         (["fine-tune", "--data", "moon"], "no domain 'moon'"),
         (["quantize", "--set", "bits=1"], "bits"),
+        (["overwrite"], "no domain to close"),  # MAP, which the run was made by, needs one
+        (["unprune", "--set", "guess=nowhere.safetensors"], "nowhere.safetensors"),
+        (["extract", "--set", "images=digit"], "digit"),
     ],
 )
 def test_attacks_that_cannot_be_are_refused_in_one_line(freehold, bound, words, said):

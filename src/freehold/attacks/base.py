@@ -10,12 +10,14 @@ from typing import Any, ClassVar, Literal, Self, final
 
 from torch import nn
 
-from freehold.data.domain import Domain, InputSpec
+from freehold.data.carve import stratified_order
+from freehold.data.domain import Domain, InputSpec, Split
 from freehold.errors import ModelError, ProblemsError
 from freehold.metrics.accuracy import Accuracy, predict
 from freehold.models.anatomy import dry_run
 from freehold.models.weights import state_hash, unwrap
 from freehold.plugin import Access, Plugin, Problem
+from freehold.seeds import generator
 from freehold.training import History, Run, Trainer
 
 
@@ -28,6 +30,7 @@ class Taken:
         last: the state at the end, where that is another one.
         images: labelled or unlabelled images of the attacker that were used.
         queries: answers asked of the model; for attacks that only have black-box access.
+        steps: of a search or of training whose history is not given.
         history: of the training, if there was any.
     """
 
@@ -35,6 +38,7 @@ class Taken:
     last: nn.Module | None = None
     images: int = 0
     queries: int = 0
+    steps: int = 0
     history: History | None = None
 
 
@@ -45,9 +49,10 @@ class Attacked:
     Attributes:
         model: of several states the best on the attacker's validation images; on the CPU.
         last: the state at the end of the attack; ``model`` itself where there is no other.
-        record: JSON-able: attack, fields, seed, cost (images, queries, steps, seconds), hashes.
+        record: JSON-able: attack, fields, seed, cost (images, queries, steps, seconds), what it left, hashes.
         before: accuracy of the attacked model on the test images of the attacker's domain.
         after: the same of ``model``.
+        at_end: the same of ``last``.
     """
 
     model: nn.Module
@@ -55,6 +60,7 @@ class Attacked:
     record: dict[str, Any] = field(repr=False)
     before: Accuracy
     after: Accuracy
+    at_end: Accuracy
 
 
 class Attack(Plugin):
@@ -69,6 +75,10 @@ class Attack(Plugin):
     def strong(cls) -> Self:
         """The strong setting: what somebody would do who wants the protection gone, at whatever cost."""
         return cls(**cls.stronger)
+
+    def against(self, method: str) -> Self:
+        """This attack by somebody who knows which registered method he is up against: most do the same."""
+        return self
 
     @final
     def problems(self, model: nn.Module, domain: Domain, spec: InputSpec) -> list[Problem]:
@@ -109,7 +119,8 @@ class Attack(Plugin):
         began = time.monotonic()
         taken = self._run(victim.to(trainer.device), domain, spec, trainer)
         seconds = time.monotonic() - began
-        after = _accuracy(taken.model, domain, spec)
+        before, after = _accuracy(model, domain, spec), _accuracy(taken.model, domain, spec)
+        at_end = after if taken.last is None else _accuracy(taken.last, domain, spec)
         states = [
             shown.eval().to("cpu").requires_grad_(True) for shown in (taken.model, taken.last or taken.model)
         ]
@@ -122,18 +133,28 @@ class Attack(Plugin):
             "cost": {
                 "images": taken.images,
                 "queries": taken.queries,
-                "steps": taken.history.steps[-1] if taken.history and taken.history.steps else 0,
+                "steps": taken.history.steps[-1] if taken.history else taken.steps,
                 "seconds": seconds,
+            },
+            "left": {
+                name: accuracy.model_dump()
+                for name, accuracy in (("before", before), ("after", after), ("at end", at_end))
             },
             "attacked_hash": attacked_hash,
             "result_hash": state_hash(states[0]),
             "history": taken.history.to_json() if taken.history else None,
         }
-        return Attacked(states[0], states[1], record, _accuracy(model, domain, spec), after)
+        return Attacked(states[0], states[1], record, before, after, at_end)
 
     @abstractmethod
     def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:
         """The algorithm. ``model`` is a copy on the trainer's device, free to change."""
+
+
+def leaked(split: Split, share: float, seed: int) -> Split:
+    """The part of ``split`` that an attacker has: at least two images, the classes in proportion."""
+    order = stratified_order(split.labels, generator(seed, "attacker's images"))
+    return split.take(order[: max(2, round(share * len(order)))])
 
 
 def _accuracy(model: nn.Module, domain: Domain, spec: InputSpec) -> Accuracy:

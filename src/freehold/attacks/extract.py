@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +14,7 @@ from freehold.attacks.attacker import untrained
 from freehold.attacks.base import Attack, Taken
 from freehold.data.batches import Augment, Batch
 from freehold.data.domain import Domain, InputSpec
+from freehold.data.sources import load_domain
 from freehold.metrics.accuracy import apply, predict
 from freehold.models.zoo import ModelSpec
 from freehold.plugin import Access, Card
@@ -27,13 +29,13 @@ class Extract(Attack):
     name = "extract"
     access: ClassVar[Access] = Access.PROBABILITIES
     card: ClassVar[Card] = Card(
-        title="Extraction by hard or soft labels",
+        title="Extraction: retraining on hard or soft labels, distillation, knockoff, cross-architecture",
         paper="Knockoff Nets: Stealing Functionality of Black-Box Models; Distilling the Knowledge in a "
         "Neural Network",
         venue="CVPR 2019; NIPS 2014 workshop",
         goal="Copy what the model does without its weights, so that nothing hidden in them comes along.",
         changed=("images are queried once, as they are; training on them is augmented",),
-        undisclosed=("which images the attacker has decides more than the method: here a domain is given",),
+        undisclosed=("which images are asked about decides more than the method: they are a field here",),
         needs=("answers of the model, no labels of one's own",),
         breaks=("marks that are part of what the model does on ordinary images",),
     )
@@ -41,7 +43,13 @@ class Extract(Attack):
 
     answers: Literal["soft", "hard"] = Field("soft", description="probabilities, or the first choice only")
     architecture: str | None = Field(None, description="URI of the new network; by default the same kind")
-    temperature: float = Field(1.0, gt=0, le=100, description="softens soft answers")
+    images: str | None = Field(
+        None,
+        description="URI of other images to ask about, as knockoff does; by default the attacker's own",
+    )
+    temperature: float = Field(
+        1.0, gt=0, le=100, description="softens soft answers; 3 to 20 are published for distillation"
+    )
     epochs: float = Field(20.0, gt=0, le=10_000, description="passes over the images")
     lr: float = Field(3e-3, gt=0, le=10, description="AdamW, one cycle")
     batch_size: int = Field(64, ge=2, le=65536, json_schema_extra={"unit": "images"})
@@ -50,11 +58,13 @@ class Extract(Attack):
 
     def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:
         precision = trainer.run.precision
-        seen = apply(model, domain.train, spec, precision=precision).clone()
-        held_out = predict(model, domain.val, spec, precision=precision)
-        copy = self._network(model, domain, spec, trainer).to(trainer.device)
+        asked = domain if self.images is None else load_domain(self.images)
+        seen = apply(model, asked.train, spec, precision=precision).clone()
+        held_out = predict(model, asked.val, spec, precision=precision)
+        knockoff = self._network(model, domain, spec, trainer).to(trainer.device)
         augment = Augment(shift=self.shift, flip=self.flip)
-        stream = trainer.batches(domain.train, spec, self.batch_size, "attack", augment=augment)
+        stream = trainer.batches(asked.train, spec, self.batch_size, "attack", augment=augment)
+        last: list[nn.Module] = []
 
         def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
             batch = batches["train"]
@@ -65,10 +75,11 @@ class Extract(Attack):
             return {"loss": t * t * distillation(logits / t, said / t)}
 
         def validate() -> Validation:
-            same = float((predict(copy, domain.val, spec, precision=precision) == held_out).float().mean())
-            return Validation(same, {"agreement": same})
+            same = predict(knockoff, asked.val, spec, precision=precision) == held_out
+            agreement = float(same.float().mean())
+            return Validation(agreement, {"agreement": agreement})
 
-        steps = max(1, round(self.epochs * len(domain.train) / self.batch_size))
+        steps = max(1, round(self.epochs * len(asked.train) / self.batch_size))
         loop = Loop(
             steps=steps,
             optimizer="adamw",
@@ -77,9 +88,17 @@ class Extract(Attack):
             schedule="one-cycle",
             evaluate_every=max(1, steps // 10),
         )
-        history = trainer.fit(copy, objective, {"train": stream}, loop, name=self.name, validate=validate)
-        queries = len(domain.train) + len(domain.val)
-        return Taken(copy, images=queries, queries=queries, history=history)
+        history = trainer.fit(
+            knockoff,
+            objective,
+            {"train": stream},
+            loop,
+            name=self.name,
+            validate=validate,
+            finish=lambda: last.append(copy.deepcopy(knockoff)),
+        )
+        queries = len(asked.train) + len(asked.val)
+        return Taken(knockoff, last[0], images=queries, queries=queries, history=history)
 
     def _network(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> nn.Module:
         seed = derive(trainer.run.seed, "copy")

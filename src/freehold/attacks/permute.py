@@ -70,7 +70,7 @@ def _scale_filters(model: nn.Module, layer: str, norm: str, factors: Tensor) -> 
     """Multiply each filter; the batch norm behind it takes the factor, and its sign, out again."""
     before, after = model.get_submodule(layer), model.get_submodule(norm)
     for tensor in before.parameters(recurse=False):
-        tensor.mul_(_along(factors, tensor, 0))
+        tensor.mul_(along(factors, tensor, 0))
     mean, variance, scale = after.running_mean, after.running_var, after.weight
     if isinstance(mean, Tensor) and isinstance(variance, Tensor):
         mean.mul_(factors.to(mean))
@@ -86,9 +86,9 @@ def _scale_channels(model: nn.Module, unit: Unit, factors: Tensor, example: Tens
     for power in (1, -1):
         source, reader = model.get_submodule(unit.norm or unit.layer), model.get_submodule(unit.reader)
         for tensor in source.parameters(recurse=False):
-            tensor.mul_(_along(factors**power, tensor, 0))
+            tensor.mul_(along(factors**power, tensor, 0))
         weight: Tensor = reader.weight  # type: ignore[assignment]
-        weight.div_(_along(factors**power, weight, 1))
+        weight.div_(along(factors**power, weight, 1))
         if (dry_run(model, noise) - before).abs().max() <= CLOSE * before.std():
             return
 
@@ -101,6 +101,6 @@ def _reorder(model: nn.Module, unit: Unit, order: Tensor) -> None:
                 tensor.copy_(tensor.index_select(axis, order.to(tensor.device)))
 
 
-def _along(factors: Tensor, tensor: Tensor, axis: int) -> Tensor:
+def along(factors: Tensor, tensor: Tensor, axis: int) -> Tensor:
     """``factors`` shaped so that they multiply ``tensor`` along ``axis``."""
     return factors.to(tensor).view(*(1,) * axis, -1, *(1,) * (tensor.dim() - axis - 1))

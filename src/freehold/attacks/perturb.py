@@ -29,15 +29,15 @@ class Perturb(Attack):
         changed=(
             "noise relative to each layer's standard deviation; the shift is by the mean of each filter",
         ),
-        undisclosed=("the reference code's shift is 1.5 times the mean, with noise of one deviation",),
+        undisclosed=("defaults are the reference code's; the learning rate of the repair is ours",),
         needs=("weights; labelled images only if epochs is above 0",),
         breaks=("noise that the task does not bear",),
     )
-    stronger: ClassVar[dict[str, Any]] = {"noise": 0.5, "epochs": 10.0}
+    stronger: ClassVar[dict[str, Any]] = {"shift": 2.5, "epochs": 20.0}
 
-    noise: float = Field(0.1, ge=0, le=10, description="deviation, as a share of the layer's own")
-    shift: float = Field(0.0, ge=0, le=10, description="times each filter's mean that is taken off it")
-    epochs: float = Field(0.0, ge=0, le=1000, description="of fine-tuning all layers afterwards")
+    noise: float = Field(1.0, ge=0, le=10, description="deviation, as a share of the layer's own")
+    shift: float = Field(1.5, ge=0, le=10, description="times each filter's mean that is taken off it")
+    epochs: float = Field(10.0, ge=0, le=1000, description="of fine-tuning all layers afterwards")
 
     def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:
         with torch.no_grad():
@@ -47,4 +47,4 @@ class Perturb(Attack):
                 weight.add_(draws.to(weight) * weight.std() * self.noise - self.shift * mean)
         if not self.epochs:
             return Taken(model)
-        return FineTune(epochs=self.epochs, lr=1e-3)._run(model, domain, spec, trainer)
+        return FineTune(epochs=self.epochs)._run(model, domain, spec, trainer)

@@ -43,7 +43,7 @@ class Prune(Attack):
         prune(list(maskable_weights(model).values()), self.share, self.scope, trainer.run.seed)
         if not self.epochs:
             return Taken(model)
-        return FineTune(zeros="kept", epochs=self.epochs, lr=1e-3)._run(model, domain, spec, trainer)
+        return FineTune(zeros="kept", epochs=self.epochs)._run(model, domain, spec, trainer)
 
 
 @torch.no_grad()

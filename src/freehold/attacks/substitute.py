@@ -9,14 +9,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from freehold.attacks.ambiguity import fit_private, forgeable
-from freehold.attacks.base import Attack, Taken
-from freehold.data.carve import stratified_order
+from freehold.attacks.base import Attack, Taken, leaked
 from freehold.data.domain import Domain, InputSpec
 from freehold.errors import ModelError
 from freehold.models.norm_pairs import NormPair
 from freehold.models.two_branches import with_numbers
 from freehold.plugin import Card, Problem
-from freehold.seeds import generator, global_draws
+from freehold.seeds import global_draws
 from freehold.training import Loop, Trainer
 
 Kind = Literal["cross-channel", "individual", "plain"]
@@ -64,8 +63,7 @@ class Substitute(Attack):
 
     def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:
         seed = trainer.run.seed
-        order = stratified_order(domain.train.labels, generator(seed, "forger's images"))
-        images = domain.train.take(order[: max(2, round(self.share * len(order)))])
+        images = leaked(domain.train, self.share, seed)
         pairs = forgeable(model, spec.example())
         with global_draws(seed, "blocks"):
             affine = Blocks(pairs, self.block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from freehold.attacks.base import Attack, Taken
-from freehold.data.batches import Batch
-from freehold.data.domain import Domain, InputSpec
+from freehold.attacks.base import Attack, Taken, leaked
+from freehold.data.batches import Batch, sequential
+from freehold.data.domain import Domain, InputSpec, Split
 from freehold.data.pixels import gaussian_blur
-from freehold.metrics.accuracy import share_correct
+from freehold.models.anatomy import evaluating
 from freehold.plugin import Card
 from freehold.seeds import generator
 from freehold.training import Loop, Trainer, Validation
@@ -37,13 +38,14 @@ class TransNTL(Attack):
         goal="Make a protected model answer perturbed authorized images like clean ones: the barrier falls.",
         changed=(
             "all groups of perturbed images pass in one batch with the clean ones",
-            "steps instead of 400 epochs; the kept state is the best on authorized validation images",
+            "steps instead of 400 epochs; the kept state is the best on authorized validation images, clean "
+            "and perturbed: the publication's code chooses by the closed domain, which no attacker can",
         ),
         undisclosed=("the settings are those of the reference code for CIFAR-10 and STL-10",),
         needs=("a share of the labelled authorized images, none of the closed domain",),
         breaks=("protections that cut the route instead of bending it: to be measured for each",),
     )
-    stronger: ClassVar[dict[str, Any]] = {"share": 1.0, "steps": 3000}
+    stronger: ClassVar[dict[str, Any]] = {"share": 1.0, "steps": 3000, "lr": 1e-3}
 
     share: float = Field(0.1, gt=0, le=1, description="of the authorized training images that leaked")
     steps: int = Field(1000, ge=1, le=1_000_000, json_schema_extra={"unit": "steps"}, description="Adam")
@@ -56,28 +58,24 @@ class TransNTL(Attack):
     group_lr: float = Field(0.01, ge=0, le=10, description="how fast the worst group gains weight")
 
     def _run(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> Taken:
-        leaked = domain.train.take(
-            torch.randperm(len(domain.train), generator=generator(trainer.run.seed, "leak"))[
-                : max(self.batch_size, round(self.share * len(domain.train)))
-            ]
-        )
-        stream = trainer.batches(leaked, spec, self.batch_size, "attack")
+        images = leaked(domain.train, self.share, trainer.run.seed)
+        stream = trainer.batches(images, spec, self.batch_size, "attack")
         weighted = _Weighted(model)
 
         def objective(forward: nn.Module, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
             batch = batches["train"]
-            images = perturbed(batch.images, self.noise, generator(trainer.run.seed, "perturb", step))
+            views = perturbed(batch.images, self.noise, generator(trainer.run.seed, "perturb", step))
             if not self.radius:
-                return self._loss(forward(images), batch.labels, weighted.groups)
+                return self._loss(forward(views), batch.labels, weighted.groups)
             moving = {n: p for n, p in forward.named_parameters() if p.requires_grad}
-            first = self._loss(forward(images), batch.labels, weighted.groups)["loss"]
+            first = self._loss(forward(views), batch.labels, weighted.groups)["loss"]
             gradients = torch.autograd.grad(first, list(moving.values()), allow_unused=True)
             climbed = climb(moving, gradients, self.radius)
-            return self._loss(functional_call(forward, climbed, (images,)), batch.labels, weighted.groups)
+            return self._loss(functional_call(forward, climbed, (views,)), batch.labels, weighted.groups)
 
         def validate() -> Validation:
-            accuracy = share_correct(model, domain.val, spec, precision=trainer.run.precision)
-            return Validation(accuracy, {"accuracy": accuracy})
+            clean, shaken = steadiness(model, domain.val, spec, self.noise)
+            return Validation(clean + shaken, {"accuracy": clean, "under perturbation": shaken})
 
         loop = Loop(
             steps=self.steps,
@@ -85,10 +83,17 @@ class TransNTL(Attack):
             weight_decay=self.weight_decay,
             evaluate_every=max(1, self.steps // 10),
         )
+        last: list[nn.Module] = []
         history = trainer.fit(
-            weighted.to(trainer.device), objective, {"train": stream}, loop, name=self.name, validate=validate
+            weighted.to(trainer.device),
+            objective,
+            {"train": stream},
+            loop,
+            name=self.name,
+            validate=validate,
+            finish=lambda: last.append(copy.deepcopy(model)),
         )
-        return Taken(model, images=len(leaked), history=history)
+        return Taken(model, last[0], images=len(images), history=history)
 
     def _loss(self, logits: Tensor, labels: Tensor, groups: Tensor) -> dict[str, Tensor]:
         """Right on clean images; clean answers on perturbed ones, the worst group first (group DRO)."""
@@ -120,6 +125,19 @@ def perturbed(images: Tensor, noise: float, draws: torch.Generator) -> Tensor:
     """``(4B, C, H, W)``: the images, then under additive noise, multiplicative noise, and blurred."""
     added, scaled = (torch.randn(images.shape, generator=draws).to(images) * noise for _ in range(2))
     return torch.cat([images, images + added, images * (1 + scaled), gaussian_blur(images, 1.0, BLUR)])
+
+
+@torch.no_grad()
+def steadiness(model: nn.Module, split: Split, spec: InputSpec, noise: float) -> tuple[float, float]:
+    """Accuracy on images as they are, and over all their perturbed views."""
+    device, draws = next(model.parameters()).device, generator(0, "steadiness")
+    right = torch.zeros(GROUPS + 1, device=device)
+    with evaluating(model):
+        for batch in sequential(split, spec, 128, device=device):
+            answers = model(perturbed(batch.images, noise, draws)).argmax(1).view(GROUPS + 1, -1)
+            right += (answers == batch.labels).sum(1)
+    clean, *shaken = (right / len(split)).tolist()
+    return clean, sum(shaken) / GROUPS
 
 
 def climb(

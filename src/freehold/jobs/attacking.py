@@ -72,6 +72,8 @@ def attack(
     shipped, recipe = load_shipped(directory, uri)
     domains = load_domains(config, recipe.input)
     mine = _of_attacker(domains, data or method.prey)
+    if config.method is not None:
+        method = method.against(config.method.name)
     attacked = method.run(shipped, mine, recipe.input, run=config.run(progress=progress))
     evaluation = evaluate(shipped, attacked.model, domains.comparable())
     return AttackReport(directory, evaluation, {**attacked.record, "data": mine.name})

@@ -19,8 +19,10 @@ class Loop(Settings):
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine", "one-cycle", "exponential", "half-linear"] = Field(
-        "constant", description="half-linear: constant for the first half, then a straight line down"
+    schedule: Literal["constant", "cosine", "one-cycle", "exponential", "half-linear", "halving"] = Field(
+        "constant",
+        description="half-linear: constant for the first half, then a straight line down; "
+        "halving: half as much after each sixth",
     )
     final: float = Field(
         0.0, ge=0, le=1, description="cosine, half-linear: last learning rate as a share of the first"
@@ -37,6 +39,8 @@ class Loop(Settings):
             return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
         if self.schedule == "half-linear":
             return 1 - (1 - self.final) * max(0.0, 2 * done - 1)
+        if self.schedule == "halving":
+            return float(0.5 ** int(6 * done))
         if self.schedule == "one-cycle":
             rising = (1 - math.cos(math.pi * done / 0.3)) / 2
             return 0.04 + 0.96 * rising if done < 0.3 else (1 + math.cos(math.pi * (done - 0.3) / 0.7)) / 2
