@@ -44,7 +44,7 @@ def write_vault(path: Path, data: bytes, passphrase: str, *, replace: bool = Fal
     salt, nonce = secrets.token_bytes(_SALT), secrets.token_bytes(_NONCE)
     head = MAGIC + bytes([VERSION, LOG2_N, R, P]) + salt + nonce
     sealed = head + AESGCM(_stretched(passphrase, salt, LOG2_N, R, P)).encrypt(nonce, data, head)
-    _write_private(path, sealed + hashlib.sha256(sealed).digest())
+    write_private(path, sealed + hashlib.sha256(sealed).digest())
 
 
 def read_vault(path: Path, passphrase: str) -> bytes:
@@ -96,7 +96,7 @@ def _stretched(passphrase: str, salt: bytes, log2_n: int, r: int, p: int) -> byt
     return Scrypt(salt=salt, length=32, n=1 << log2_n, r=r, p=p).derive(secret)
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
     """Like ``write_file``, but at no time can others read it."""
     passing = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with writing(path):

@@ -108,8 +108,7 @@ class OwnershipMethod(Protection):
             ModelError: the suspect knows another number of classes.
             SecretError: the key is of another method, other settings or another commitment.
         """
-        if not 0 < alpha <= 0.05:
-            raise UsageError(f"alpha {alpha} is not in (0, 0.05]", where="alpha")
+        _check_alpha(alpha)
         self.check(suspect, key, commitment)
         trials, asked = self._trials(key), suspect.queries
         answers, failure = torch.empty(0, dtype=torch.int64), ""
@@ -161,6 +160,26 @@ class OwnershipMethod(Protection):
         self._check_key(key, commitment)
         self._check_suspect(suspect, key)
 
+    @final
+    def check_level(self, key: Key, alpha: float) -> Trials:
+        """The trials of ``key``, which a suspect that answers all of them decides at ``alpha``.
+
+        Raises:
+            UsageError: alpha is out of range, or no answers whatever reach it.
+            SecretError: the key is of another method or other settings.
+        """
+        _check_alpha(alpha)
+        self._check_key(key, None)
+        trials = self._trials(key)
+        best = Observation(trials, trials.labels[:0], alpha, self.survives, committed=True).reachable()
+        if best > alpha:
+            raise UsageError(
+                f"{len(trials.labels)} trials reach p = {best:.1g} at best",
+                where="alpha",
+                fix="raise the level",
+            )
+        return trials
+
     def _check_key(self, key: Key, commitment: str | None) -> None:
         if not isinstance(key, Key):
             raise UsageError(f"a {type(key).__name__} is no key", where="key")
@@ -200,6 +219,11 @@ class OwnershipMethod(Protection):
         if part.dtype != torch.int64 or part.dim() != 1 or len(part) > left:
             raise UsageError(f"answers of shape {tuple(part.shape)} for {left} trials", where=self.name)
         return part.cpu()
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha <= 0.05:
+        raise UsageError(f"alpha {alpha} is not in (0, 0.05]", where="alpha")
 
 
 def _clear(observed: Observation, wealth: Wealth, trials: int) -> bool:
