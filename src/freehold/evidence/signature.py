@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from freehold.artifacts.files import write_file
 from freehold.errors import ArtifactError, MissingInputError, OutputError, SecretError
-from freehold.keys.vault import write_private
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,6 +33,8 @@ def generate(path: Path, passphrase: str) -> str:
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from freehold.keys.vault import write_private
 
     if not passphrase:
         raise SecretError("an empty passphrase protects nothing", where="passphrase")

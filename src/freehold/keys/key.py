@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
-from freehold.errors import ArtifactError, SecretError, UsageError
+from freehold.errors import ArtifactError, FreeholdError, SecretError, UsageError
 from freehold.keys.stream import Stream
 from freehold.keys.vault import read_vault, write_vault
 from freehold.models.weights import state_hash
@@ -110,9 +110,13 @@ class Key:
 
         It hides the key, since 32 of the hashed bytes are random.
         """
-        return hashlib.sha256(_DOMAIN + self._described()).hexdigest()
+        return hashlib.sha256(_DOMAIN + self.opening()).hexdigest()
 
-    def _described(self) -> bytes:
+    def opening(self) -> bytes:
+        """The whole key in canonical form, its secret in the open: for evidence that is to be checked.
+
+        Whoever reads it can do what the owner can; a key is of no use any more once it is published.
+        """
         body = {
             "format": FORMAT,
             "owner": self.owner,
@@ -138,7 +142,7 @@ class Key:
         """
         from safetensors.torch import save
 
-        body = self._described()
+        body = self.opening()
         data = len(body).to_bytes(8, "big") + body + save(dict(self.learned))
         write_vault(Path(path), data, passphrase, replace=replace)
 
@@ -162,23 +166,40 @@ class Key:
         data = read_vault(Path(path), passphrase)
         size = 8 + int.from_bytes(data[:8], "big")
         try:
-            body = json.loads(data[8:size])
-            if body.pop("format") != FORMAT:
-                raise ValueError("format")
-            secret, _ = bytes.fromhex(body.pop("secret")), body.pop("learned")
-            key = cls(secret, **body, learned=load(data[size:]))
-        except (ValueError, LookupError, TypeError, SafetensorError) as error:
-            raise ArtifactError(
-                "holds no key that this version reads",
-                where=str(path),
-                fix="use the version of freehold that wrote it",
-            ) from error
+            learned = load(data[size:])
+        except SafetensorError as error:
+            raise _unread(str(path)) from error
+        key = cls.opened(data[8:size], learned, where=str(path))
         if method is not None and key.method != method:
             raise SecretError(
                 f"a key of {key.method or 'no method yet'}, not of {method}",
                 where=str(path),
                 fix="name the method that marked the model, or another key",
             )
+        return key
+
+    @classmethod
+    def opened(cls, opening: bytes, learned: Mapping[str, Tensor], *, where: str = "opening") -> Key:
+        """The key that :meth:`opening` gave.
+
+        Args:
+            opening: as it was written; other bytes of the same meaning are refused.
+            learned: tensors by name.
+            where: what errors call it.
+
+        Raises:
+            ArtifactError: not an opening that this version reads, or the tensors are of another key.
+        """
+        try:
+            body = json.loads(opening)
+            if body.pop("format") != FORMAT:
+                raise ValueError("format")
+            secret, _ = bytes.fromhex(body.pop("secret")), body.pop("learned")
+            key = cls(secret, **body, learned=learned)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, FreeholdError) as error:
+            raise _unread(where) from error
+        if key.opening() != opening:
+            raise ArtifactError("is not in the form that was committed to", where=where)
         return key
 
     def __eq__(self, other: object) -> bool:
@@ -205,3 +226,9 @@ class Key:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise SecretError("a key is never pickled", where="key", fix="use Key.save with a passphrase")
+
+
+def _unread(where: str) -> ArtifactError:
+    return ArtifactError(
+        "holds no key that this version reads", where=where, fix="use the version of freehold that wrote it"
+    )

@@ -63,6 +63,10 @@ class OwnershipMethod(Protection):
         A part is asked for only when it is needed. Raises SuspectError if the suspect fails.
         """
 
+    def exhibits(self, key: Key) -> tuple[str, ...]:
+        """Names of the layers whose weights are read in a suspect; none where answers are asked for."""
+        return ()
+
     @final
     def _protect(self, model: nn.Module, domains: Domains, trainer: Trainer) -> Outcome:
         raise UsageError("an ownership method works with a key", where=self.name, fix="call protect")
