@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli import attack, demo, doctor, evaluate, listing, protect, train, verify, watermark
+from freehold.cli import (
+    attack,
+    check,
+    claim,
+    demo,
+    doctor,
+    evaluate,
+    listing,
+    protect,
+    train,
+    verify,
+    watermark,
+)
 from freehold.cli.common import Debug
 from freehold.errors import FreeholdError
 
@@ -32,6 +44,10 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
 app.command("watermark")(watermark.watermark)
 app.command("verify")(verify.verify)
+app.command("keygen")(claim.keygen)
+app.command("claim")(claim.claim)
+app.command("stamp")(claim.stamp)
+app.command("check")(check.check)
 app.command("list")(listing.list_plugins)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

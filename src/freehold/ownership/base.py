@@ -63,6 +63,10 @@ class OwnershipMethod(Protection):
         A part is asked for only when it is needed. Raises SuspectError if the suspect fails.
         """
 
+    def questions(self, key: Key) -> int:
+        """How many images all trials of ``key`` take; known without drawing one."""
+        return len(self._trials(key).labels)
+
     def exhibits(self, key: Key) -> tuple[str, ...]:
         """Names of the layers whose weights are read in a suspect; none where answers are asked for."""
         return ()
