@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ownership_kit import SPEC, knowing, trigger_key
@@ -10,6 +13,8 @@ from ownership_kit import SPEC, knowing, trigger_key
 from freehold.evidence import bundle as bundles
 from freehold.evidence.claim import make, sign
 from freehold.evidence.signature import public_bytes
+from freehold.evidence.statement import envelope
+from freehold.evidence.strict import canonical
 from freehold.keys import Key
 from freehold.models.checkpoint import Recipe, save_checkpoint, state_hash
 from freehold.models.zoo import ModelSpec
@@ -28,6 +33,16 @@ def release(folder: Path, seed: int = 1) -> str:
     net = model.build(seed=seed)
     save_checkpoint(folder, net, Recipe(model=model, input=SPEC, classes=tuple(map(str, range(10)))))
     return state_hash(net)
+
+
+def statement(content: bytes) -> dict[str, Any]:
+    """What a claim file says."""
+    return json.loads(base64.b64decode(json.loads(content)["payload"]))
+
+
+def signed(data: dict[str, Any], signer: Ed25519PrivateKey = OWNER) -> bytes:
+    """A claim file that says ``data``, whatever that is."""
+    return envelope(canonical(data), signer).to_bytes()
 
 
 def bundle(

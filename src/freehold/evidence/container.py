@@ -54,7 +54,7 @@ def unpacked(archive: bytes, names: Sequence[str], *, where: str) -> dict[str, m
             off, altered by so much as one bit.
     """
     view, offset, files, left = memoryview(archive), 0, {}, list(names)
-    while view[offset : offset + 4] == b"PK\3\4" and len(view) - offset >= _LOCAL.size:
+    while bytes(view[offset : offset + 4]) == b"PK\3\4" and len(view) - offset >= _LOCAL.size:
         size, length, extra = _LOCAL.unpack_from(view, offset)[8:]
         start = offset + _LOCAL.size
         try:

@@ -73,7 +73,7 @@ def stamped_at(reply: bytes, signature: bytes, *, where: str) -> datetime:
         raise ArtifactError("the time-stamp authority refused", where=where)
     if not fits:
         raise ArtifactError("the time stamp is of something else", where=where)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return datetime.fromtimestamp(moment.timestamp(), UTC)
 
 
 def shown_at(reply: bytes, signature: bytes, roots: bytes, *, where: str) -> datetime:
