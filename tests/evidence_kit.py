@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from ownership_kit import SPEC, knowing, trigger_key
 
 from freehold.evidence import bundle as bundles
 from freehold.evidence.claim import make, sign
+from freehold.evidence.container import archive_of, unpacked
 from freehold.evidence.signature import public_bytes
 from freehold.evidence.statement import envelope
 from freehold.evidence.strict import canonical
@@ -73,3 +76,25 @@ def claimed(folder: Path, number: int = 5, signer: Ed25519PrivateKey = OWNER) ->
 
     key = trigger_key(number).released(state_hash(read_safetensors(folder / "model.safetensors")[0]))
     return sign(make(folder, key, public_bytes(signer)), signer), key
+
+
+def inside(archive: bytes) -> dict[str, bytes]:
+    """The files of a bundle."""
+    found = unpacked(archive, bundles.NAMES, where="bundle")
+    return {name: bytes(data) for name, data in found.items()}
+
+
+def repacked(
+    files: dict[str, bytes], change: Callable[[dict[str, Any]], object] = lambda case: None
+) -> bytes:
+    """A bundle of ``files`` whose case names them as they are now, and says what ``change`` makes of it."""
+    case = json.loads(files[bundles.CASE_FILE])
+    apart = (bundles.CASE_FILE, bundles.SIGNED_FILE)
+    case["subject"] = [
+        {"name": name, "digest": {"sha256": hashlib.sha256(files[name]).hexdigest()}}
+        for name in sorted(files)
+        if name not in apart
+    ]
+    change(case)
+    files = {**files, bundles.CASE_FILE: canonical(case)}
+    return archive_of({name: files[name] for name in bundles.NAMES if name in files}, where="bundle")
