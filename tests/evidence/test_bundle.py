@@ -1,4 +1,4 @@
-"""Bundles: everything in them is recomputed, and nothing a malicious accuser or a thief hands in is accepted."""
+"""Bundles: all in them is recomputed, and nothing a malicious accuser or a thief hands in is accepted."""
 
 from __future__ import annotations
 
@@ -402,7 +402,8 @@ def test_a_case_of_another_form_is_refused(at, whole, alteration):
 @pytest.mark.parametrize(
     "text",
     [
-        b"[]", b"{}", b"[-1]", b"[0.5]", b"[true]", b'["0"]', b"[1e3]", b"[" * 5000, b"[" + b"9" * 4000 + b"]",
+        b"[]", b"{}", b"[-1]", b"[0.5]", b"[true]", b'["0"]', b"[1e3]", b"[" * 5000,
+        b"[" + b"9" * 4000 + b"]",
         b"[null]", b"\xff", b"", b"[10" + b",0" * 99 + b"]",
     ],
 )  # fmt: skip
