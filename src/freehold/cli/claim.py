@@ -65,7 +65,6 @@ def claim(
 
     It names the owner, the files, the method and the commitment to the key, and tells nothing of the key.
     """
-    from freehold.evidence.oms import sign_folder
     from freehold.evidence.signature import load_private
     from freehold.jobs.claiming import claim as run_claim
     from freehold.keys import Key
@@ -73,9 +72,7 @@ def claim(
     with working():
         signer = load_private(owner_key, lambda: signing_passphrase(signing_passphrase_file, new=False))
         opened = Key.load(key, passphrase(passphrase_file, new=False))
-        report = run_claim(run, opened, signer, out, alpha=alpha, authority=timestamp)
-        if oms_key is not None:
-            sign_folder(run, oms_key, out.with_name(f"{out.name}.oms.sig"))
+        report = run_claim(run, opened, signer, out, alpha=alpha, authority=timestamp, oms_key=oms_key)
     return _told(report, json)
 
 

@@ -12,18 +12,17 @@ from typing import Any
 from freehold.errors import ArtifactError, MissingDependencyError, MissingInputError, OutputError, SecretError
 
 
-def sign_folder(folder: Path, key: Path, out: Path, *, passphrase: str | None = None) -> None:
+def sign_folder(folder: Path, key: Path, out: Path) -> None:
     """Sign every file in ``folder``.
 
     Args:
         folder: the model.
-        key: private key in PEM.
+        key: private key in PEM, not encrypted.
         out: the signature's file, outside of the folder.
-        passphrase: of the key, if it is encrypted.
 
     Raises:
         MissingInputError: no such folder or key.
-        SecretError: the key cannot be used: wrong passphrase, or another kind of key.
+        SecretError: the key cannot be used: encrypted, or another kind of key.
         OutputError: ``out`` exists, or cannot be written.
         MissingDependencyError: the extra is not installed.
     """
@@ -32,8 +31,7 @@ def sign_folder(folder: Path, key: Path, out: Path, *, passphrase: str | None = 
     if out.exists():
         raise OutputError("there is a file already", where=str(out), fix="choose another name")
     try:
-        secret = None if passphrase is None else passphrase.encode()  # the library wants bytes, says text
-        signer = signing.Config().use_elliptic_key_signer(private_key=key, password=secret)
+        signer = signing.Config().use_elliptic_key_signer(private_key=key)
     except (ValueError, TypeError, AttributeError) as error:
         raise SecretError(f"cannot be used to sign: {error!s:.120}", where=str(key)) from None
     try:

@@ -57,8 +57,8 @@ def parsed(model: type[Model], data: bytes, *, where: str, largest: int = LARGES
         return model.model_validate_json(data, strict=True)
     except ValidationError as error:
         fault = config_error(error, model)
-        field = fault.where.removeprefix(f"{model.__name__}.")
-        raise ArtifactError(f"{field}: {fault.what}"[:300], where=where, fix=fault.fix) from None
+        place = f"{where}: {fault.where}" if fault.where else where
+        raise ArtifactError(fault.what[:300], where=place, fix=fault.fix) from None
 
 
 def canonical(data: Any) -> bytes:

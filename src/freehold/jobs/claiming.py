@@ -10,6 +10,7 @@ from freehold.artifacts.files import write_file
 from freehold.errors import MissingInputError, OutputError, UsageError
 from freehold.evidence import timestamp
 from freehold.evidence.claim import Signed, make, read, read_file, sign
+from freehold.evidence.oms import sign_folder
 from freehold.evidence.signature import key_id, public_bytes
 from freehold.keys import Key
 
@@ -56,6 +57,7 @@ def claim(
     *,
     alpha: float = 1e-6,
     authority: str | None = None,
+    oms_key: str | Path | None = None,
 ) -> ClaimReport:
     """Claim the model in ``folder``, and write the signed claim to ``out``.
 
@@ -66,6 +68,7 @@ def claim(
         out: the file to write; never over another one, and never into the folder.
         alpha: level of the test that a verdict will rest on.
         authority: address of a time-stamp authority that is asked.
+        oms_key: PEM file of an elliptic-curve key that signs the folder, into ``out`` with ``.oms.sig``.
 
     Raises:
         FreeholdError: as :func:`freehold.evidence.claim.make`; no reply from the authority; nothing is then
@@ -80,6 +83,8 @@ def claim(
     signed, moment = read(content), ""
     if authority is not None:
         content, moment = _stamped(signed, timestamp.ask(authority, signed.envelope.signature), authority)
+    if oms_key is not None:
+        sign_folder(folder, Path(oms_key), out.with_name(f"{out.name}.oms.sig"))
     write_file(out, content)
     return ClaimReport(out, read(content), moment)
 
