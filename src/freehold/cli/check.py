@@ -74,10 +74,10 @@ def check(
         mark = {State.HOLDS: "holds", State.FAILS: "FAILS", State.OPEN: "open "}[link.state]
         out.print(f"{mark}  {link.name}: {link.says}", soft_wrap=True)
     out.print(f"{sentence(report.checked.links)} Claim of {terms.owner or 'no named owner'}, {terms.method}.")
-    if report.checked.verdict is not None:
+    if report.concluded is not None:
         from freehold.cli.verify import print_verdict
 
-        print_verdict(report.checked.verdict)
+        print_verdict(report.concluded)
         for line in UNSHOWN:
             out.print(f"  not shown: {line}", soft_wrap=True)
     if report.page is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freehold import report
 from freehold.errors import MissingInputError, UsageError
@@ -12,10 +12,13 @@ from freehold.evidence.check import Checked, Known, Link, State, check_bundle, c
 from freehold.evidence.claim import Signed, read_file
 from freehold.evidence.signature import key_id
 
+if TYPE_CHECKING:
+    from freehold.ownership.verdict import Verdict
+
 # What a bundle's page and every check say, since readers take a match for more than it is.
 UNSHOWN = (
-    "That anything was stolen. A match is evidence that the suspect was made from the marked model, or by "
-    "somebody who held the key; how that came about is for others to judge.",
+    "That anybody did wrong. A match is evidence of derivation: that the suspect was made from the marked "
+    "model, or by somebody who held the key. How that came about is for others to judge.",
     "Who came first, unless a time stamp shows the claim to be older than the suspect.",
     "That the recorded answers are the suspect's own: ask it again, or trust who signed for the record.",
     "How many other suspects or keys were tried before this one.",
@@ -38,6 +41,11 @@ class CheckReport:
     page: Path | None = None
 
     @property
+    def concluded(self) -> Verdict | None:
+        """The recomputed verdict; None if there is none, or a link fails that it rests on."""
+        return None if worst(self.checked.links) == State.FAILS else self.checked.verdict
+
+    @property
     def state(self) -> State:
         """HOLDS if every link does and a bundle's verdict is a match, FAILS if one does or it is no match."""
         state, verdict = worst(self.checked.links), self.checked.verdict
@@ -47,7 +55,7 @@ class CheckReport:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data."""
-        terms, verdict = self.claim.claim.predicate, self.checked.verdict
+        terms, verdict = self.claim.claim.predicate, self.concluded
         return {
             "state": self.state.value,
             "links": {
@@ -115,16 +123,31 @@ def check(
 
 
 def checked_page(found: CheckReport, name: str) -> report.PageData:
-    """What was established, for a reader who is no engineer."""
-    from freehold.jobs.verifying import in_words, verdict_page
+    """What was established, for a reader who is no engineer; nothing of a verdict on which a link fails.
 
-    links, verdict = found.checked.links, found.checked.verdict
-    steps = [report.Step(link.name, link.state.value, link.says) for link in links]
-    said = sentence(links)
-    if verdict is None:
-        raise UsageError("there is no verdict to show", where=name)
-    shown = verdict_page([verdict])
-    return replace(shown, summary=[in_words(verdict), said], steps=steps, unshown=UNSHOWN)
+    Args:
+        found: of a bundle.
+        name: of the file.
+    """
+    from freehold.jobs.verifying import in_words, method_card, verdict_page
+    from freehold.protection import versions
+
+    verdict, said = found.concluded, sentence(found.checked.links)
+    steps = [report.Step(link.name, link.state.value, link.says) for link in found.checked.links]
+    if verdict is not None:
+        shown = verdict_page([verdict])
+        return replace(shown, summary=[in_words(verdict), said], steps=steps, unshown=UNSHOWN)
+    terms = found.claim.claim.predicate
+    return report.PageData(
+        title=f"{name}: nothing is established",
+        summary=[said],
+        method=terms.method,
+        card=method_card(terms.method),
+        parameters={},
+        steps=steps,
+        unshown=UNSHOWN,
+        versions=versions(),
+    )
 
 
 def sentence(links: tuple[Link, ...]) -> str:

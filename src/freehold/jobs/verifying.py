@@ -251,10 +251,17 @@ def in_words(verdict: Verdict) -> str:
     return f"{suspect} gives {counted}, and that decides nothing: {verdict.reason}."
 
 
+def method_card(name: str) -> report.MethodCard:
+    """What a page says of a method; of one that is not installed, its name."""
+    try:
+        return report.MethodCard(**find(name).card.model_dump())
+    except UsageError:
+        return report.MethodCard(title=name, paper="not installed here", venue="")
+
+
 def verdict_page(verdicts: Sequence[Verdict]) -> report.PageData:
     """Everything on the page of some verdicts; of the key only what it is publicly known by."""
     first = verdicts[0]
-    card = find(first.method).card
     match = sum(verdict.decision == Decision.MATCH for verdict in verdicts)
     about = evidence(first).word.lower() if len(verdicts) == 1 else f"{match} of {len(verdicts)} match"
     named = first.suspect if len(verdicts) == 1 else "The suspects"
@@ -263,7 +270,7 @@ def verdict_page(verdicts: Sequence[Verdict]) -> report.PageData:
         title=f"{named}: {about}",
         summary=[in_words(verdict) for verdict in verdicts],
         method=first.method,
-        card=report.MethodCard(**card.model_dump()),
+        card=method_card(first.method),
         parameters={},
         evidence=[evidence(verdict) for verdict in verdicts],
         commitment=first.commitment,
