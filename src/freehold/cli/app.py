@@ -19,8 +19,10 @@ from freehold.cli import (
     demo,
     doctor,
     evaluate,
+    key,
     listing,
     protect,
+    trace,
     train,
     verify,
     watermark,
@@ -48,6 +50,8 @@ app.command("keygen")(claim.keygen)
 app.command("claim")(claim.claim)
 app.command("stamp")(claim.stamp)
 app.command("check")(check.check)
+app.command("trace")(trace.trace)
+app.add_typer(key.app, name="key")
 app.command("list")(listing.list_plugins)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 VARIABLE, SIGNING = "FREEHOLD_PASSPHRASE", "FREEHOLD_SIGNING_PASSPHRASE"
+NEW_VARIABLE = "FREEHOLD_NEW_PASSPHRASE"  # that a key is to have from now on
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(

@@ -117,7 +117,7 @@ def verify(
             classes=classes,
             uri=model,
             page=page,
-            contact=_options(contact),
+            contact=contact_options(contact),
         )
     if json:
         print_json(report.to_json())
@@ -165,7 +165,7 @@ def _print(report: VerifyReport) -> None:
         print_place("bundle (holds the key in the open: for whoever has to judge)", report.bundle)
 
 
-def _options(contact: dict[str, Any]) -> dict[str, Any]:
+def contact_options(contact: dict[str, Any]) -> dict[str, Any]:
     """The options of an address as the library takes them."""
     from freehold.errors import MissingInputError, UsageError
     from freehold.plugin import Access

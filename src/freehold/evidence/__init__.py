@@ -1,1 +1,1 @@
-"""What a stranger can check: claims made before release, and bundles of evidence."""
+"""What can be shown to others: claims, evidence, whose copy leaked, and a registry of all of it."""

@@ -85,11 +85,13 @@ class OwnershipMethod(Protection):
 
     @final
     def _key(self, key: Key | None, model: nn.Module, domains: Domains) -> Key:
+        key = key or Key.born()
         facts = {
+            **({"customer": key.facts["customer"]} if "customer" in key.facts else {}),
             "input": domains.input.model_dump(mode="json"),
             "num_classes": dry_run(model, domains.input.example()).shape[1],
         }
-        return (key or Key.born()).bound(self.name, self.model_dump(mode="json"), facts)
+        return key.bound(self.name, self.model_dump(mode="json"), facts)
 
     @final
     def verify(
