@@ -16,6 +16,7 @@ from freehold.cli import (
     attack,
     check,
     claim,
+    claims,
     demo,
     doctor,
     evaluate,
@@ -52,6 +53,7 @@ app.command("stamp")(claim.stamp)
 app.command("check")(check.check)
 app.command("trace")(trace.trace)
 app.add_typer(key.app, name="key")
+app.add_typer(claims.app, name="claims")
 app.command("list")(listing.list_plugins)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from freehold.errors import FreeholdError, ModelError, UsageError
 from freehold.keys import Key
-from freehold.ownership.asking import Answered, questions
 from freehold.ownership.base import OwnershipMethod, method_of
 from freehold.ownership.observation import Decision
+from freehold.ownership.record import Replayed, questions
 from freehold.ownership.suspect import Suspect
 from freehold.ownership.verdict import Verdict, several
 from freehold.plugin import Access
@@ -149,9 +149,8 @@ def _answered(
     }
     labels = suspect.labels(torch.cat(list(asked.values()))) if asked else torch.empty(0)
     parts = dict(zip(asked, torch.split(labels, [len(images) for images in asked.values()]), strict=True))
-    return [
-        (name, Answered(suspect, asked[name], parts[name]) if name in asked else suspect) for name in group
-    ]
+    known = suspect.name, suspect.input, suspect.num_classes, Access.LABELS
+    return [(name, Replayed(*known, parts[name], {}) if name in parts else suspect) for name in group]
 
 
 def _judge(copies: list[Copy]) -> tuple[Decision, str]:

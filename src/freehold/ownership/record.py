@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from freehold.data.inputs import InputSpec
 from freehold.errors import SuspectError, UsageError
-from freehold.ownership.suspect import Suspect
+from freehold.keys import Key
+from freehold.ownership.base import OwnershipMethod
+from freehold.ownership.suspect import CallableSuspect, Suspect
 from freehold.plugin import Access
 
 
@@ -100,3 +102,15 @@ class Replayed(Suspect):
         if len(found) < len(images):
             raise SuspectError("more is asked than was recorded", where=self.name)
         return found
+
+
+def questions(method: OwnershipMethod, key: Key) -> Tensor:
+    """All images that a method of label access asks a suspect about, uint8 ``(n, C, H, W)``."""
+
+    def mute(images: Tensor) -> Tensor:
+        return torch.zeros(len(images), dtype=torch.int64)
+
+    asked = Recorded(CallableSuspect(mute, InputSpec(**key.facts["input"]), key.facts["num_classes"]))
+    for _ in method._observe(asked, key):
+        pass
+    return asked.images
