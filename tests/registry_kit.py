@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for as long as a test needs it, and records that cost nothing."""
+"""A real PostgreSQL server for as long as a test needs it, processes to be killed, records for nothing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import hashlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,24 @@ def record(number: int, kind: str = "claim", **about: str) -> Record:
     return Record(
         kind=kind, digest=digest, about={"owner": f"owner {number}", "method": "m", **about}, body=body
     )
+
+
+def kill_after(work: Callable[[Callable[[], None]], None], seconds: float) -> None:
+    """Do ``work`` in a process of its own, and kill -9 it so many seconds after it called its argument."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            work(lambda: os.write(theirs, b"!"))
+        os._exit(0)
+    os.close(theirs)
+    try:
+        assert os.read(ours, 1) == b"!", "it never began"
+        time.sleep(seconds)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ours)
 
 
 def _programs() -> Path:

@@ -123,9 +123,9 @@ def verify(
 
     found = _opened(registry).verify(head=None if head is None else Head.parse(head))
     if json:
-        print_json({"entries": found.head.count, "head": str(found.head), "notes": list(found.notes)})
+        print_json({"entries": found.head.number, "head": str(found.head), "notes": list(found.notes)})
         return
-    print(f"whole: {found.head.count} entries")
+    print(f"whole: {found.head.number} entries")
     for note in found.notes:
         print(f"note: {note}")
     print(f"head: {found.head}")

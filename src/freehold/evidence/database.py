@@ -168,7 +168,7 @@ class Database:
         try:
             yield
             return
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, UnicodeError) as error:  # a flipped bit need not leave a text
             found = self._translated(error)
         raise found
 

@@ -65,7 +65,7 @@ class Entry(Settings):
     @classmethod
     def after(cls, head: Head, added: str, record: Record) -> Self:
         """The entry that comes next."""
-        number = head.count + 1
+        number = head.number + 1
         return cls(
             number=number,
             added=added,
@@ -111,7 +111,8 @@ class Registry:
             ArtifactError: the database is not a registry, or of a newer version.
             MissingInputError: the database cannot be reached.
         """
-        refuse_secrets(record.body.encode() + _text(record.about).encode(), where="record")
+        for text in (record.body, *record.about.values()):
+            refuse_secrets(text.encode(), where="record")
         with locked(self._database.file):
             for _ in range(_TRIES):
                 with suppress(Taken), self._database.writing() as connection:
@@ -183,11 +184,11 @@ class Registry:
                         fix="restore the registry from a backup",
                     )
                 current = Head(entry.number, entry.hash)
-                hashes[current.count] = current.hash
+                hashes[current.number] = current.hash
             notes = check_seal(self._database.file, current, hashes.get)
-        if head is not None and head.count and hashes.get(head.count) != head.hash:
-            what = "ends before" if head.count > current.count else "differs from what it was at"
-            raise ArtifactError(f"{what} entry {head.count}", where=name, fix="restore it from a backup")
+        if head is not None and head.number and hashes.get(head.number) != head.hash:
+            what = "ends before" if head.number > current.number else "differs from what it was at"
+            raise ArtifactError(f"{what} entry {head.number}", where=name, fix="restore it from a backup")
         return Checked(current, notes)
 
     def _started(self, connection: Connection) -> Head:

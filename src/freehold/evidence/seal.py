@@ -25,11 +25,11 @@ SEAL, LOCK = ".seal", ".lock"
 class Head(NamedTuple):
     """Number and hash of the last entry; of an empty registry 0 and what its first entry will follow."""
 
-    count: int
+    number: int
     hash: str
 
     def __str__(self) -> str:
-        return f"{self.count}:{self.hash}"
+        return f"{self.number}:{self.hash}"
 
     @classmethod
     def parse(cls, text: str) -> Head:
@@ -95,7 +95,7 @@ def check_seal(file: Path | None, head: Head, hash_of: Callable[[int], str | Non
     if not path.exists():
         return (
             ()
-            if not head.count
+            if not head.number
             else ("its seal is missing: unused bytes of the file were not checked, nor its end",)
         )
     altered = ArtifactError(
@@ -109,18 +109,18 @@ def check_seal(file: Path | None, head: Head, hash_of: Callable[[int], str | Non
         raise altered from None
     if data != _text(sealed, whole):
         raise altered
-    if sealed.count > head.count:
+    if sealed.number > head.number:
         raise ArtifactError(
-            f"ends at entry {head.count}; it was sealed at {sealed.count}",
+            f"ends at entry {head.number}; it was sealed at {sealed.number}",
             where=str(file),
             fix="restore it from a backup",
         )
-    if sealed.count == head.count and (sealed != head or whole != file_hash(file)):
+    if sealed.number == head.number and (sealed != head or whole != file_hash(file)):
         raise altered
-    if sealed.count < head.count and hash_of(sealed.count) != sealed.hash:
+    if sealed.number < head.number and hash_of(sealed.number) != sealed.hash:
         raise altered
-    if sealed.count < head.count:
-        return (f"it was sealed at entry {sealed.count} only: adding the next one was cut off",)
+    if sealed.number < head.number:
+        return (f"it was sealed at entry {sealed.number} only: adding the next one was cut off",)
     return ()
 
 
