@@ -33,7 +33,7 @@ def run(folder: Path) -> None:
     # Before the release: mark the network, claim it, publish the claim.
     config = {"data": data, "train": {"steps": steps}}
     train(from_json({**config, "model": {"uri": "convnet"}}), folder / "source", progress=False)
-    marked = {"model": {"weights": str(folder / "source")}, "method": {"name": "ptynet", "steps": 60 + steps // 5}}
+    marked = {"model": {"weights": str(folder / "source")}, "method": {"name": "ptynet", "steps": 100}}
     watermark(
         from_json({**config, **marked}), folder / "marked", folder / "acme.key", lambda new: "one two three",
         owner="ACME Ltd", progress=False,
