@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from freehold.evidence.registry import Record
+from freehold.evidence.entry import Record
 
 PASSWORD = "s3cret-canary/p@ss"
 

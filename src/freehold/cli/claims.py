@@ -11,7 +11,8 @@ import typer
 from freehold.cli.common import Debug, Json, console, print_json, working
 
 if TYPE_CHECKING:
-    from freehold.evidence.registry import Entry, Registry
+    from freehold.evidence.entry import Entry
+    from freehold.evidence.registry import Registry
 
 VARIABLE, DEFAULT = "FREEHOLD_REGISTRY", "claims.db"
 app = typer.Typer(

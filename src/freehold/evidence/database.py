@@ -18,7 +18,7 @@ from freehold.errors import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import URL, Connection
 
 META, ROWS = "freehold_meta", "freehold_entries"
 SECONDS = 5  # that a server may take to answer
@@ -41,13 +41,10 @@ class Database:
     """
 
     def __init__(self, place: str) -> None:
-        try:
-            import sqlalchemy as sa
-        except ImportError:
-            raise MissingDependencyError(
-                "a registry needs SQLAlchemy", where="claims", fix="pip install 'freehold[registry]'"
-            ) from None
-        self._sa, url = sa, _url(place)
+        url = _url(place)
+        import sqlalchemy as sa
+
+        self._sa = sa
         hidden = [str(v) for k, v in url.query.items() if "pass" in k.lower()]
         self._passwords = [str(url.password), *hidden] if url.password else hidden
         self.file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
@@ -193,15 +190,17 @@ class Database:
 
 def has_password(place: str) -> bool:
     """Whether ``place`` is a URL with a password in it."""
-    if "://" not in place:
-        return False
     url = _url(place)
     return bool(url.password) or any("pass" in name.lower() for name in url.query)
 
 
-def _url(place: str):  # type: ignore[no-untyped-def]
-    import sqlalchemy as sa
-
+def _url(place: str) -> URL:
+    try:
+        import sqlalchemy as sa
+    except ImportError:
+        raise MissingDependencyError(
+            "a registry needs SQLAlchemy", where="registry", fix="pip install 'freehold[registry]'"
+        ) from None
     if "://" not in place:
         return sa.URL.create("sqlite", database=str(Path(place)))
     try:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from freehold.errors import ArtifactError, MissingInputError, SecretError
+from freehold.evidence.entry import Record
 from freehold.keys import customers, vault
-
-if TYPE_CHECKING:
-    from freehold.evidence.registry import Record
 
 _SECRETS = re.compile(
     rb"PRIVATE KEY-----|OPENSSH PRIVATE|AGE-SECRET-KEY|"
@@ -60,7 +57,6 @@ def record_of(path: str | Path) -> Record:
 
 def _claim(path: Path) -> Record:
     from freehold.evidence.claim import read
-    from freehold.evidence.registry import Record
     from freehold.evidence.signature import key_id
 
     data = path.read_bytes()
@@ -83,7 +79,6 @@ def _case(path: Path) -> Record:
     from freehold.artifacts.files import file_hash
     from freehold.evidence.bundle import read_bundle
     from freehold.evidence.check import Known, State, check_bundle
-    from freehold.evidence.registry import Record
 
     bundle = read_bundle(path)
     links = check_bundle(bundle, Known()).links

@@ -9,70 +9,25 @@ it, which tells every flipped bit of it. What it holds is public: claims, and ve
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import Field
-
-from freehold.errors import ArtifactError, ConfigError, MissingInputError, OutputError, UsageError
+from freehold.errors import ArtifactError, MissingInputError, OutputError, UsageError
 from freehold.evidence.database import META, ROWS, Database, Taken
+from freehold.evidence.entry import Entry, Record, chained
 from freehold.evidence.recording import refuse_secrets
 from freehold.evidence.seal import Head, check_seal, locked, write_seal
-from freehold.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 SCHEMA = 1
-Kind = Literal["claim", "case"]
-_DOMAIN = b"freehold/registry/1\0"
 _TRIES = 100  # of two who write the same number one has to try again
 _PAGE = 200  # entries read at a time
-
-
-class Record(Settings):
-    """What is entered: a public document or its digest, and what it is about."""
-
-    kind: Kind
-    digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file")
-    about: dict[str, str] = Field(description="what lists show and searches look through")
-    body: str = Field(description="the document itself if it is small and public, else empty")
-
-
-class Entry(Settings):
-    """A record in its place.
-
-    Attributes:
-        number: from 1, without gaps.
-        added: when, UTC, by the clock of the machine that wrote it.
-        record: what was entered.
-        previous: hash of the entry before.
-        hash: SHA-256 (hex) over all of this.
-    """
-
-    number: int = Field(ge=1)
-    added: str
-    record: Record
-    previous: str
-    hash: str
-
-    @classmethod
-    def after(cls, head: Head, added: str, record: Record) -> Self:
-        """The entry that comes next."""
-        number = head.number + 1
-        return cls(
-            number=number,
-            added=added,
-            record=record,
-            previous=head.hash,
-            hash=_hash([number, added, record.model_dump(mode="json"), head.hash]),
-        )
 
 
 class Checked(NamedTuple):
@@ -121,7 +76,7 @@ class Registry:
                     if (found := self._find(connection, record)) is not None:
                         return found, False
                     entry = Entry.after(head, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), record)
-                    self._database.insert(connection, ROWS, _row(entry))
+                    self._database.insert(connection, ROWS, entry.row())
                     break
             else:
                 raise OutputError("too many write at once", where=self._database.name, fix="try again")
@@ -149,7 +104,7 @@ class Registry:
         Raises:
             UsageError: none, or several.
         """
-        number, digest = int(name) if name.isdecimal() and len(name) < 6 else 0, name.lower()
+        number, digest = int(name) if name.isdecimal() and len(name) < 12 else 0, name.lower()
         long = len(digest) >= 6
         found = [
             e for e in self.entries() if e.number == number or (long and e.record.digest.startswith(digest))
@@ -177,7 +132,7 @@ class Registry:
         with self._database.reading() as connection:
             current = self._first(connection)
             for entry in self._all(connection):
-                if entry != Entry.after(current, entry.added, entry.record) or not _fits(entry.record):
+                if not entry.follows(current):
                     raise ArtifactError(
                         f"entry {entry.number} was altered, or one before it removed or moved",
                         where=name,
@@ -221,55 +176,16 @@ class Registry:
             )
         if version != str(SCHEMA) or not isinstance(meta.get("registry"), str):
             raise ArtifactError("is damaged, or no registry", where=name, fix="restore it from a backup")
-        return Head(0, _hash([SCHEMA, meta["registry"]]))
+        return Head(0, chained([SCHEMA, meta["registry"]]))
 
     def _all(self, connection: Connection) -> Iterator[Entry]:
         number = 0
         while rows := self._database.select(connection, ROWS, after=number, limit=_PAGE):
             for row in rows:
-                entry = self._entry(row)
+                entry = Entry.of(row, where=self._database.name)
                 number = entry.number
                 yield entry
 
     def _find(self, connection: Connection, record: Record) -> Entry | None:
         rows = self._database.select(connection, ROWS, kind=record.kind, digest=record.digest)
-        return self._entry(rows[0]) if rows else None
-
-    def _entry(self, row: dict[str, object]) -> Entry:
-        try:
-            about = json.loads(str(row["about"]))
-            record = Record(kind=row["kind"], digest=row["digest"], about=about, body=row["body"])
-            entry = Entry(record=record, **{k: row[k] for k in ("number", "added", "previous", "hash")})
-        except (ConfigError, ValueError, RecursionError):
-            raise ArtifactError(
-                f"entry {row['number']} cannot be read", where=self._database.name, fix="restore a backup"
-            ) from None
-        if _row(entry) != row:
-            raise ArtifactError(f"entry {entry.number} is in another form", where=self._database.name)
-        return entry
-
-
-def _row(entry: Entry) -> dict[str, object]:
-    record = entry.record
-    return {
-        "number": entry.number,
-        "added": entry.added,
-        "kind": record.kind,
-        "digest": record.digest,
-        "about": _text(record.about),
-        "body": record.body,
-        "previous": entry.previous,
-        "hash": entry.hash,
-    }
-
-
-def _fits(record: Record) -> bool:
-    return not record.body or hashlib.sha256(record.body.encode()).hexdigest() == record.digest
-
-
-def _hash(data: object) -> str:
-    return hashlib.sha256(_DOMAIN + _text(data).encode()).hexdigest()
-
-
-def _text(data: object) -> str:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return Entry.of(rows[0], where=self._database.name) if rows else None
