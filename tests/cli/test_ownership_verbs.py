@@ -367,7 +367,7 @@ def test_no_trace_of_secret_or_passphrase_in_anything_that_is_written_or_said(
     ended = freehold(*arguments, "--out", tmp_path / "run")
     assert ended.code in (0, 1), ended.err
     key = tmp_path / "run.key"
-    assert PLANTED.hex().encode() in Key.load(key, PASSPHRASE)._described()  # it was planted
+    assert PLANTED.hex().encode() in Key.load(key, PASSPHRASE).opening()  # it was planted
     page = tmp_path / "page.html"
     judged = freehold("verify", tmp_path / "run", source, key, "--page", page, "--debug")
     bad = freehold("verify", tmp_path / "run", key, "--commitment", "00", "--debug")

@@ -12,7 +12,22 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli import attack, demo, doctor, evaluate, listing, protect, train, verify, watermark
+from freehold.cli import (
+    attack,
+    check,
+    claim,
+    claims,
+    demo,
+    doctor,
+    evaluate,
+    key,
+    listing,
+    protect,
+    trace,
+    train,
+    verify,
+    watermark,
+)
 from freehold.cli.common import Debug
 from freehold.errors import FreeholdError
 
@@ -32,6 +47,13 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
 app.command("watermark")(watermark.watermark)
 app.command("verify")(verify.verify)
+app.command("keygen")(claim.keygen)
+app.command("claim")(claim.claim)
+app.command("stamp")(claim.stamp)
+app.command("check")(check.check)
+app.command("trace")(trace.trace)
+app.add_typer(key.app, name="key")
+app.add_typer(claims.app, name="claims")
 app.command("list")(listing.list_plugins)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

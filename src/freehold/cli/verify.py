@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freehold.cli.common import Debug, Json, console, print_json, print_place, working
-from freehold.cli.passphrases import PassphraseFile, passphrase
+from freehold.cli.passphrases import PassphraseFile, SigningPassphraseFile, passphrase, signing_passphrase
 
 if TYPE_CHECKING:
     from freehold.jobs.verifying import VerifyReport
@@ -30,7 +30,18 @@ def verify(
         str | None,
         typer.Option(metavar="HEX", help="Of the key, as it was published before the model was released."),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Largest chance of a MATCH for an innocent suspect.")] = 1e-6,
+    claim: Annotated[Path | None, typer.Option(help="Claim that holds the commitment and the level.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="On a match, write all the evidence to this .zip; it holds the key in the open."),
+    ] = None,
+    examiner_key: Annotated[
+        Path | None, typer.Option(help="PEM file of the key of who asks, to sign the bundle with.")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Largest chance of a MATCH for an innocent suspect; 1e-6, or as in the claim."),
+    ] = None,
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Stop asking as soon as the case is clear.")
     ] = False,
@@ -59,6 +70,7 @@ def verify(
         typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
     ] = None,
     passphrase_file: PassphraseFile = None,
+    signing_passphrase_file: SigningPassphraseFile = None,
     page: Annotated[Path | None, typer.Option(help="Write a page about the verdict.")] = None,
     json: Json = False,
     debug: Debug = False,
@@ -72,6 +84,7 @@ def verify(
     76: a suspect did not answer, or not with an answer, and none matches.
     """
     from freehold.errors import SuspectError, UsageError
+    from freehold.evidence.signature import load_private
     from freehold.jobs.verifying import verify as run
     from freehold.keys import Key
     from freehold.ownership.observation import Decision
@@ -83,18 +96,28 @@ def verify(
     contact = {name: value for name, value in given.items() if value is not None}
     if contact and not any("://" in one for one in named):
         raise UsageError("belongs to an address", where=f"--{next(iter(contact))}", fix="leave it out")
+    if examiner_key is not None and bundle is None:
+        raise UsageError("signs a bundle", where="--examiner-key", fix="give --bundle as well")
     with working():
+        examiner = None
+        if examiner_key is not None:
+            examiner = load_private(
+                examiner_key, lambda: signing_passphrase(signing_passphrase_file, new=False)
+            )
         key = Key.load(file, passphrase(passphrase_file, new=False))
         report = run(
             named,
             key,
             alpha=alpha,
             commitment=commitment,
+            claim=claim,
+            bundle=bundle,
+            examiner=examiner,
             sequential=sequential,
             classes=classes,
             uri=model,
             page=page,
-            contact=_options(contact),
+            contact=contact_options(contact),
         )
     if json:
         print_json(report.to_json())
@@ -138,9 +161,11 @@ def _print(report: VerifyReport) -> None:
     )
     if report.page is not None:
         print_place("page", report.page)
+    if report.bundle is not None:
+        print_place("bundle (holds the key in the open: for whoever has to judge)", report.bundle)
 
 
-def _options(contact: dict[str, Any]) -> dict[str, Any]:
+def contact_options(contact: dict[str, Any]) -> dict[str, Any]:
     """The options of an address as the library takes them."""
     from freehold.errors import MissingInputError, UsageError
     from freehold.plugin import Access

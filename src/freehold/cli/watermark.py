@@ -23,9 +23,16 @@ def watermark(
     set_: Overrides = None,
     out: Out = None,
     key: Annotated[
-        Path | None, typer.Option(help="Key file to write; by default beside the run, NAME.key.")
+        Path | None,
+        typer.Option(
+            help="Key file to write, by default NAME.key beside the run; with --customer the vault."
+        ),
     ] = None,
     owner: Annotated[str, typer.Option(help="Whose the key is; becomes part of it.")] = "",
+    customer: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Mark this customer's copy with a key of its own from the vault."),
+    ] = "",
     passphrase_file: PassphraseFile = None,
     json: Json = False,
     debug: Debug = False,
@@ -48,6 +55,10 @@ def watermark(
 
     if source is not None and config is not None:
         raise UsageError("a configuration is given twice", where="--config", fix="leave one out")
+    if customer and key is None:
+        raise UsageError(
+            "a customer's key comes from a vault", where="--key", fix="name it; 'freehold key new' makes one"
+        )
     with working():
         if source is not None and source.is_dir():
             loaded = from_json(override(config_of_run(source), set_ or []))
@@ -56,13 +67,13 @@ def watermark(
         directory = out or default_directory(loaded, "watermark")
         file = key or directory.with_name(f"{directory.name}.key")
         asked = partial(_passphrase, passphrase_file)
-        report = run(loaded, directory, file, asked, owner=owner)
+        report = run(loaded, directory, file, asked, owner=owner, customer=customer)
     code = print_measured(report, as_json=json)
     shows = report.verdicts[0].decision == Decision.MATCH
     if not json:
         if not shows:
             print("note: the mark does not show yet; it may need more steps or more weight")
-        print_place("key (keep it and its passphrase)", report.key)
+        print_place("vault" if customer else "key (keep it and its passphrase)", report.key)
         print(f"commitment (publish it before the model): {report.commitment}")
     return code if shows else 1
 

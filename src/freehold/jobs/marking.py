@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from safetensors.torch import save
 
 from freehold.artifacts import RunFolder, as_json, finished, verify_run
 from freehold.config import Config
-from freehold.errors import ConfigError, OutputError, ProblemsError, SecretError, UsageError
+from freehold.errors import ConfigError, ProblemsError, UsageError
 from freehold.jobs.account import build_page, owners_sentence
 from freehold.jobs.assembly import assemble, header, identify, is_first
+from freehold.jobs.keeping import CustomersCopy, OwnFile, Passphrase
 from freehold.jobs.protecting import IMAGES, PAGE
 from freehold.jobs.reports import MeasuredReport
 from freehold.jobs.verifying import evidence, in_words
-from freehold.keys import Key
 from freehold.metrics.transfer import Evaluation, evaluate, summarise
 from freehold.ownership.base import OwnershipMethod
 from freehold.ownership.suspect import ModuleSuspect
@@ -30,7 +29,6 @@ from freehold.report import write_page
 from freehold.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-Passphrase = Callable[[bool], str]  # of a key that is new, or else of one that exists
 
 
 @dataclass(frozen=True)
@@ -73,19 +71,21 @@ def watermark(
     passphrase: Passphrase,
     *,
     owner: str = "",
+    customer: str = "",
     progress: bool = True,
 ) -> MarkedReport:
     """Mark the model of ``config`` with a new key, measure it, and publish the run ``directory``.
 
     The key is written, encrypted, before any work, and again when it is bound to the marked model: an
-    interrupted run goes on with the same key.
+    interrupted run goes on with the same key. A customer's key is derived, and written when it is bound.
 
     Args:
         config: needs an ownership ``[method]``, and ``model.weights`` unless it marks an untrained model.
         directory: where the finished run stands; nothing in it tells the key.
-        key_file: where the key goes; never inside the run.
+        key_file: where the key goes; never inside the run. For a customer's copy the owner's vault.
         passphrase: gives the key's passphrase when it is needed, told whether the key is new.
         owner: a name that becomes part of the key.
+        customer: whose copy it is, known to the vault by this name; by default the owner's own.
         progress: show progress on standard error.
 
     Raises:
@@ -109,6 +109,8 @@ def watermark(
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError("a key is made by one process", where="watermark", fix="start it without torchrun")
     identity = {**identify(config, "watermark"), "owner": owner}
+    if customer:
+        identity["customer"] = customer
     if (run := finished(directory, identity)) is not None:
         return _finished(config, directory, key_file, run)
     model, recipe, domains = assemble(config)
@@ -117,7 +119,12 @@ def watermark(
     folder = RunFolder(directory, identity, header(config, identity), writes=is_first())
     settings = config.run(folder.path, progress=progress)
     Trainer(settings)  # refuses a device or precision that this machine lacks, before anything is written
-    key, secret = _obtain(key_file, passphrase, owner, resuming=folder.path.exists())
+    keeping = (
+        CustomersCopy(key_file, passphrase, owner, customer)
+        if customer
+        else OwnFile(key_file, passphrase, owner)
+    )
+    key = keeping.obtain(resuming=folder.path.exists())
     try:
         with folder:
             logger.info("marking with %s", method.name)
@@ -165,33 +172,13 @@ def watermark(
             told = {key: value for key, value in report.to_json().items() if key != "key"}
             folder.write("metrics.json", as_json({**told, "histories": histories}))
             folder.write("config.toml", config.to_toml().encode())
-            protected.key.save(key_file, secret, replace=True)
+            keeping.keep(protected.key)
             folder.publish(commitment=report.commitment, record=record)
     except BaseException:
-        if not folder.path.exists() and not directory.exists() and not key.method:
-            key_file.unlink(missing_ok=True)  # nothing was marked with it
+        if not folder.path.exists() and not directory.exists():
+            keeping.forget()
         raise
     return report
-
-
-def _obtain(path: Path, passphrase: Passphrase, owner: str, *, resuming: bool) -> tuple[Key, str]:
-    """The key to mark with and its passphrase: of the interrupted run that goes on, or newly born."""
-    if not path.exists():
-        key, secret = Key.born(owner), passphrase(True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        key.save(path, secret)
-        return key, secret
-    if not resuming:
-        raise OutputError(
-            "there is a key already, and a key that is lost cannot be made again",
-            where=str(path),
-            fix="choose another --key",
-        )
-    secret = passphrase(False)
-    key = Key.load(path, secret)
-    if key.owner != owner:
-        raise SecretError(f"the key is of {key.owner!r}, not of {owner!r}", where=str(path))
-    return key, secret
 
 
 def _sentences(

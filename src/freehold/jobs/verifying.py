@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from freehold import report
-from freehold.artifacts import verify_run
+from freehold.artifacts import file_hash, verify_run
 from freehold.artifacts.manifest import MANIFEST
 from freehold.data.inputs import InputSpec
-from freehold.errors import MissingInputError, UsageError
+from freehold.errors import MissingInputError, OutputError, UsageError
+from freehold.evidence.bundle import write_bundle
+from freehold.evidence.claim import Signed, read_file
 from freehold.jobs.assembly import load_shipped
+from freehold.jobs.checking import UNSHOWN
 from freehold.keys import Key
-from freehold.models.checkpoint import RECIPE
+from freehold.models.checkpoint import MODEL, RECIPE
+from freehold.models.weights import read_safetensors, state_hash
 from freehold.ownership.base import OwnershipMethod, method_of
 from freehold.ownership.observation import Decision
+from freehold.ownership.record import Recorded
 from freehold.ownership.suspect import ModuleSuspect, Suspect, suspect
 from freehold.ownership.verdict import Verdict, several
-from freehold.plugin import Access
+from freehold.plugin import Access, find
 from freehold.protection import versions
-from freehold.report import write_page
+from freehold.report import render_page, write_page
 from freehold.report.numbers import odds
 from freehold.statistics import binomial_masses, matches_needed
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_CHECK = (
+    "This page is for reading and proves nothing by itself: 'freehold check' computes everything again from "
+    "the bundle that it came in."
+)
 
 
 @dataclass(frozen=True)
@@ -33,10 +46,12 @@ class VerifyReport:
     Attributes:
         verdicts: in the order in which the suspects were named.
         page: the page about them, if one was written.
+        bundle: the evidence, if there was a match and it was asked for.
     """
 
     verdicts: tuple[Verdict, ...]
     page: Path | None
+    bundle: Path | None = None
 
     @property
     def decision(self) -> Decision:
@@ -51,6 +66,7 @@ class VerifyReport:
             "decision": self.decision.value,
             "verdicts": [verdict.model_dump(mode="json") for verdict in self.verdicts],
             "page": str(self.page) if self.page else None,
+            "bundle": str(self.bundle) if self.bundle else None,
         }
 
 
@@ -58,12 +74,15 @@ def verify(
     suspects: Sequence[str | Path],
     key: Key,
     *,
-    alpha: float = 1e-6,
+    alpha: float | None = None,
     commitment: str | None = None,
+    claim: str | Path | None = None,
     sequential: bool = False,
     classes: int | None = None,
     uri: str | None = None,
     page: str | Path | None = None,
+    bundle: str | Path | None = None,
+    examiner: Ed25519PrivateKey | None = None,
     contact: Mapping[str, Any] | None = None,
 ) -> VerifyReport:
     """Put suspects to the trials of ``key``.
@@ -71,12 +90,15 @@ def verify(
     Args:
         suspects: run or checkpoint folders, ``.onnx`` files, ``http(s)://`` addresses; at least one.
         key: of the marked model.
-        alpha: largest chance of any false MATCH.
+        alpha: largest chance of any false MATCH; what the claim says, or 1e-6.
         commitment: of the key, as it was published before the release.
+        claim: file that holds it, with the level.
         sequential: stop asking as soon as a case is clear.
         classes: that the suspects tell apart; by default as many as the marked model.
         uri: allows folders whose model the user's own code builds, as ``package.module:factory``.
         page: write a page about the verdicts.
+        bundle: on a match, write all the evidence here, the key in the open; needs a claim, and one suspect.
+        examiner: signs that bundle, as who asked.
         contact: options of :class:`~freehold.ownership.endpoint.EndpointSuspect` for addresses.
 
     Raises:
@@ -84,16 +106,65 @@ def verify(
     """
     if not suspects:
         raise UsageError("nobody is suspected", where="suspect", fix="name a folder, a file or an address")
+    signed = None if claim is None else read_file(claim)
+    if signed is not None:
+        if commitment is not None or alpha is not None:
+            raise UsageError("level and commitment stand in the claim", where="--claim", fix="give it alone")
+        commitment = signed.claim.predicate.commitment
+        alpha = signed.claim.predicate.test.alpha
+    if bundle is not None:
+        _may_bundle(Path(bundle), len(suspects), signed)
+    level = 1e-6 if alpha is None else alpha
     method = method_of(key)
     opened = [open_suspect(str(s), key, method, classes=classes, uri=uri, **contact or {}) for s in suspects]
     for one in opened:
         method.check(one, key, commitment)
+    asked = [Recorded(one) for one in opened] if bundle is not None else opened
     verdicts = [
-        method.verify(one, key, alpha=alpha, commitment=commitment, sequential=sequential) for one in opened
+        method.verify(one, key, alpha=level, commitment=commitment, sequential=sequential) for one in asked
     ]
     found = tuple(several(verdicts)) if len(verdicts) > 1 else tuple(verdicts)
-    written = write_page(verdict_page(found, method), page) if page is not None else None
-    return VerifyReport(found, written)
+    written = write_page(verdict_page(found), page) if page is not None else None
+    if bundle is None or found[0].decision != Decision.MATCH:
+        return VerifyReport(found, written)
+    assert signed is not None and isinstance(asked[0], Recorded)  # _may_bundle
+    kind, digest = identity_of(str(suspects[0]))
+    shown = replace(verdict_page(found), summary=[in_words(found[0]), _CHECK], unshown=UNSHOWN)
+    write_bundle(
+        bundle,
+        signed.envelope.to_bytes(),
+        key,
+        asked[0],
+        found[0],
+        method.exhibits(key),
+        kind=kind,
+        digest=digest,
+        page=render_page(shown).encode(),
+        signer=examiner,
+    )
+    return VerifyReport(found, written, Path(bundle))
+
+
+def _may_bundle(path: Path, suspects: int, claim: Signed | None) -> None:
+    """Refuse, before any query, a bundle that could not be written."""
+    if claim is None:
+        raise UsageError("evidence starts with a claim", where="--bundle", fix="give --claim as well")
+    if suspects != 1:
+        raise UsageError("a bundle is about one suspect", where="--bundle", fix="name one at a time")
+    if path.exists():
+        raise OutputError("there is a file already", where=str(path), fix="choose another name")
+
+
+def identity_of(text: str) -> tuple[Literal["folder", "file", "address"], str | None]:
+    """Kind of a suspect and what it can be known by: of a folder the hash of its weights as tensors."""
+    if "://" in text:
+        return "address", None
+    path = Path(text)
+    return (
+        ("folder", state_hash(read_safetensors(path / MODEL)[0]))
+        if path.is_dir()
+        else ("file", file_hash(path))
+    )
 
 
 def open_suspect(
@@ -180,7 +251,15 @@ def in_words(verdict: Verdict) -> str:
     return f"{suspect} gives {counted}, and that decides nothing: {verdict.reason}."
 
 
-def verdict_page(verdicts: Sequence[Verdict], method: OwnershipMethod) -> report.PageData:
+def method_card(name: str) -> report.MethodCard:
+    """What a page says of a method; of one that is not installed, its name."""
+    try:
+        return report.MethodCard(**find(name).card.model_dump())
+    except UsageError:
+        return report.MethodCard(title=name, paper="not installed here", venue="")
+
+
+def verdict_page(verdicts: Sequence[Verdict]) -> report.PageData:
     """Everything on the page of some verdicts; of the key only what it is publicly known by."""
     first = verdicts[0]
     match = sum(verdict.decision == Decision.MATCH for verdict in verdicts)
@@ -190,8 +269,8 @@ def verdict_page(verdicts: Sequence[Verdict], method: OwnershipMethod) -> report
     return report.PageData(
         title=f"{named}: {about}",
         summary=[in_words(verdict) for verdict in verdicts],
-        method=method.name,
-        card=report.MethodCard(**method.card.model_dump()),
+        method=first.method,
+        card=method_card(first.method),
         parameters={},
         evidence=[evidence(verdict) for verdict in verdicts],
         commitment=first.commitment,

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
-from freehold.errors import ArtifactError, SecretError, UsageError
+from freehold.errors import ArtifactError, FreeholdError, SecretError, UsageError
 from freehold.keys.stream import Stream
 from freehold.keys.vault import read_vault, write_vault
 from freehold.models.weights import state_hash
@@ -21,6 +22,7 @@ from freehold.models.weights import state_hash
 FORMAT = 1
 SECRET_BYTES = 32
 _DOMAIN = b"freehold/commitment/1\0"
+_CUSTOMER = b"freehold/customer/1\0"
 
 
 class Key:
@@ -97,6 +99,36 @@ class Key:
         facts = {**self.facts, "released": state}
         return self.bound(self.method, self.settings, facts, self.learned)
 
+    def for_customer(self, name: str) -> Key:
+        """The key of one customer's copy: of the same owner, from a secret that is derived from this one.
+
+        HKDF-SHA-256 over this secret, the owner and the name. Whoever sees it learns nothing about this key
+        or about other customers' keys.
+
+        Args:
+            name: the customer's; the same name gives the same key.
+
+        Raises:
+            UsageError: a name that is empty, not one line or longer than 200 characters.
+            SecretError: this is a customer's key, or is bound to a method.
+        """
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        known_by = unicodedata.normalize("NFC", name)
+        if not known_by.strip() == known_by or not 0 < len(known_by) <= 200 or not known_by.isprintable():
+            raise UsageError(
+                f"{name[:40]!r} is no name of a customer",
+                where="customer",
+                fix="one line of 1 to 200 characters without spaces around it",
+            )
+        if self.method or "customer" in self.facts:
+            raise SecretError("is no master key", where="key", fix="derive from the key that Key.born gave")
+        parts = [part.encode() for part in (self.owner, known_by)]
+        info = _CUSTOMER + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        secret = HKDF(algorithm=SHA256(), length=SECRET_BYTES, salt=None, info=info).derive(self._secret)
+        return Key(secret, self.owner, facts={"customer": known_by})
+
     def stream(self, *path: str | int) -> Stream:
         """Secret numbers for one purpose; independent of those of any other path, owner or secret.
 
@@ -110,9 +142,13 @@ class Key:
 
         It hides the key, since 32 of the hashed bytes are random.
         """
-        return hashlib.sha256(_DOMAIN + self._described()).hexdigest()
+        return hashlib.sha256(_DOMAIN + self.opening()).hexdigest()
 
-    def _described(self) -> bytes:
+    def opening(self) -> bytes:
+        """The whole key in canonical form, its secret in the open: for evidence that is to be checked.
+
+        Whoever reads it can do what the owner can; a key is of no use any more once it is published.
+        """
         body = {
             "format": FORMAT,
             "owner": self.owner,
@@ -136,11 +172,7 @@ class Key:
             SecretError: the passphrase is empty.
             OutputError: there is a file already, or it cannot be written.
         """
-        from safetensors.torch import save
-
-        body = self._described()
-        data = len(body).to_bytes(8, "big") + body + save(dict(self.learned))
-        write_vault(Path(path), data, passphrase, replace=replace)
+        write_vault(Path(path), self.packed(), passphrase, replace=replace)
 
     @classmethod
     def load(cls, path: str | Path, passphrase: str, *, method: str | None = None) -> Key:
@@ -156,29 +188,61 @@ class Key:
             SecretError: wrong passphrase, or the key of another method.
             ArtifactError: truncated, altered, or of another version.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        data = read_vault(Path(path), passphrase)
-        size = 8 + int.from_bytes(data[:8], "big")
-        try:
-            body = json.loads(data[8:size])
-            if body.pop("format") != FORMAT:
-                raise ValueError("format")
-            secret, _ = bytes.fromhex(body.pop("secret")), body.pop("learned")
-            key = cls(secret, **body, learned=load(data[size:]))
-        except (ValueError, LookupError, TypeError, SafetensorError) as error:
-            raise ArtifactError(
-                "holds no key that this version reads",
-                where=str(path),
-                fix="use the version of freehold that wrote it",
-            ) from error
+        key = cls.unpacked(read_vault(Path(path), passphrase), where=str(path))
         if method is not None and key.method != method:
             raise SecretError(
                 f"a key of {key.method or 'no method yet'}, not of {method}",
                 where=str(path),
                 fix="name the method that marked the model, or another key",
             )
+        return key
+
+    def packed(self) -> bytes:
+        """All of the key as bytes, in the clear: for whoever encrypts them."""
+        from safetensors.torch import save
+
+        body = self.opening()
+        return len(body).to_bytes(8, "big") + body + save(dict(self.learned))
+
+    @classmethod
+    def unpacked(cls, data: bytes, *, where: str) -> Key:
+        """The key that :meth:`packed` gave as bytes.
+
+        Raises:
+            ArtifactError: it is none, or of another version.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        size = 8 + int.from_bytes(data[:8], "big")
+        try:
+            learned = load(data[size:])
+        except SafetensorError as error:
+            raise _unread(where) from error
+        return cls.opened(data[8:size], learned, where=where)
+
+    @classmethod
+    def opened(cls, opening: bytes, learned: Mapping[str, Tensor], *, where: str = "opening") -> Key:
+        """The key that :meth:`opening` gave.
+
+        Args:
+            opening: as it was written; other bytes of the same meaning are refused.
+            learned: tensors by name.
+            where: what errors call it.
+
+        Raises:
+            ArtifactError: not an opening that this version reads, or the tensors are of another key.
+        """
+        try:
+            body = json.loads(opening)
+            if body.pop("format") != FORMAT:
+                raise ValueError("format")
+            secret, _ = bytes.fromhex(body.pop("secret")), body.pop("learned")
+            key = cls(secret, **body, learned=learned)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, FreeholdError) as error:
+            raise _unread(where) from error
+        if key.opening() != opening:
+            raise ArtifactError("is not in the form that was committed to", where=where)
         return key
 
     def __eq__(self, other: object) -> bool:
@@ -205,3 +269,9 @@ class Key:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise SecretError("a key is never pickled", where="key", fix="use Key.save with a passphrase")
+
+
+def _unread(where: str) -> ArtifactError:
+    return ArtifactError(
+        "holds no key that this version reads", where=where, fix="use the version of freehold that wrote it"
+    )

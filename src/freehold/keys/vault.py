@@ -35,16 +35,28 @@ def write_vault(path: Path, data: bytes, passphrase: str, *, replace: bool = Fal
 
     if not passphrase:
         raise SecretError("an empty passphrase protects nothing", where="passphrase")
-    if path.exists() and not replace:
-        raise OutputError(
-            "there is a file already, and a key that is lost cannot be made again",
-            where=str(path),
-            fix="choose another name",
-        )
+    if path.exists() and not replace:  # before the seconds that scrypt takes
+        raise _taken(path)
     salt, nonce = secrets.token_bytes(_SALT), secrets.token_bytes(_NONCE)
     head = MAGIC + bytes([VERSION, LOG2_N, R, P]) + salt + nonce
     sealed = head + AESGCM(_stretched(passphrase, salt, LOG2_N, R, P)).encrypt(nonce, data, head)
-    _write_private(path, sealed + hashlib.sha256(sealed).digest())
+    if not write_private(path, sealed + hashlib.sha256(sealed).digest(), replace=replace):
+        raise _taken(path)
+
+
+def change_passphrase(path: Path, old: str, new: str) -> None:
+    """Encrypt the content of ``path`` anew under ``new``; at every moment one of the two opens it.
+
+    Copies made before open with the old passphrase still.
+
+    Raises:
+        SecretError: the old passphrase is wrong, the new one empty or the same.
+        FreeholdError: as :func:`read_vault` and :func:`write_vault`.
+    """
+    data = read_vault(path, old)
+    if new == old:
+        raise SecretError("the new passphrase is the old one", where="passphrase", fix="choose another")
+    write_vault(path, data, new, replace=True)
 
 
 def read_vault(path: Path, passphrase: str) -> bytes:
@@ -58,12 +70,7 @@ def read_vault(path: Path, passphrase: str) -> bytes:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    where = str(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise MissingInputError(f"cannot read the key: {error.strerror}", where=where) from error
+    where, content = str(path), read_private(path)
     if not content.startswith(MAGIC):
         raise ArtifactError(
             "is no key file of freehold", where=where, fix="name the file that Key.save wrote"
@@ -96,8 +103,25 @@ def _stretched(passphrase: str, salt: bytes, log2_n: int, r: int, p: int) -> byt
     return Scrypt(salt=salt, length=32, n=1 << log2_n, r=r, p=p).derive(secret)
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    """Like ``write_file``, but at no time can others read it."""
+def read_private(path: Path) -> bytes:
+    """A file's content, no more than just above the largest size that is allowed.
+
+    Raises:
+        MissingInputError: there is no such file, or no permission to read it.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST + 1)
+    except OSError as error:
+        raise MissingInputError(f"cannot read the key: {error.strerror}", where=str(path)) from error
+
+
+def write_private(path: Path, data: bytes, *, replace: bool = True) -> bool:
+    """Like ``write_file``, but at no time can others read it; False if there is a file not to be replaced.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     passing = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with writing(path):
         try:
@@ -106,11 +130,33 @@ def _write_private(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if not replace and not _claimed(passing, path):
+                return False
             passing.replace(path)
             sync(path.parent)
+            return True
         finally:
             with suppress(OSError):
                 passing.unlink()
+
+
+def _claimed(passing: Path, path: Path) -> bool:
+    """Whether ``path`` was free: of two who write at once only one can link it."""
+    try:
+        os.link(passing, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a disk without hard links, such as a memory stick: two at once are not told apart
+        return not path.exists()
+    return True
+
+
+def _taken(path: Path) -> OutputError:
+    return OutputError(
+        "there is a file already, and a key that is lost cannot be made again",
+        where=str(path),
+        fix="choose another name",
+    )
 
 
 def _damaged(where: str) -> ArtifactError:

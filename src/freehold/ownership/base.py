@@ -63,6 +63,14 @@ class OwnershipMethod(Protection):
         A part is asked for only when it is needed. Raises SuspectError if the suspect fails.
         """
 
+    def questions(self, key: Key) -> int:
+        """How many images all trials of ``key`` take; known without drawing one."""
+        return len(self._trials(key).labels)
+
+    def exhibits(self, key: Key) -> tuple[str, ...]:
+        """Names of the layers whose weights are read in a suspect; none where answers are asked for."""
+        return ()
+
     @final
     def _protect(self, model: nn.Module, domains: Domains, trainer: Trainer) -> Outcome:
         raise UsageError("an ownership method works with a key", where=self.name, fix="call protect")
@@ -77,11 +85,13 @@ class OwnershipMethod(Protection):
 
     @final
     def _key(self, key: Key | None, model: nn.Module, domains: Domains) -> Key:
+        key = key or Key.born()
         facts = {
+            **({"customer": key.facts["customer"]} if "customer" in key.facts else {}),
             "input": domains.input.model_dump(mode="json"),
             "num_classes": dry_run(model, domains.input.example()).shape[1],
         }
-        return (key or Key.born()).bound(self.name, self.model_dump(mode="json"), facts)
+        return key.bound(self.name, self.model_dump(mode="json"), facts)
 
     @final
     def verify(
@@ -108,8 +118,7 @@ class OwnershipMethod(Protection):
             ModelError: the suspect knows another number of classes.
             SecretError: the key is of another method, other settings or another commitment.
         """
-        if not 0 < alpha <= 0.05:
-            raise UsageError(f"alpha {alpha} is not in (0, 0.05]", where="alpha")
+        _check_alpha(alpha)
         self.check(suspect, key, commitment)
         trials, asked = self._trials(key), suspect.queries
         answers, failure = torch.empty(0, dtype=torch.int64), ""
@@ -161,6 +170,26 @@ class OwnershipMethod(Protection):
         self._check_key(key, commitment)
         self._check_suspect(suspect, key)
 
+    @final
+    def check_level(self, key: Key, alpha: float) -> Trials:
+        """The trials of ``key``, which a suspect that answers all of them decides at ``alpha``.
+
+        Raises:
+            UsageError: alpha is out of range, or no answers whatever reach it.
+            SecretError: the key is of another method or other settings.
+        """
+        _check_alpha(alpha)
+        self._check_key(key, None)
+        trials = self._trials(key)
+        best = Observation(trials, trials.labels[:0], alpha, self.survives, committed=True).reachable()
+        if best > alpha:
+            raise UsageError(
+                f"{len(trials.labels)} trials reach p = {best:.1g} at best",
+                where="alpha",
+                fix="raise the level",
+            )
+        return trials
+
     def _check_key(self, key: Key, commitment: str | None) -> None:
         if not isinstance(key, Key):
             raise UsageError(f"a {type(key).__name__} is no key", where="key")
@@ -200,6 +229,11 @@ class OwnershipMethod(Protection):
         if part.dtype != torch.int64 or part.dim() != 1 or len(part) > left:
             raise UsageError(f"answers of shape {tuple(part.shape)} for {left} trials", where=self.name)
         return part.cpu()
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha <= 0.05:
+        raise UsageError(f"alpha {alpha} is not in (0, 0.05]", where="alpha")
 
 
 def _clear(observed: Observation, wealth: Wealth, trials: int) -> bool:

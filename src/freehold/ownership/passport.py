@@ -98,6 +98,14 @@ class Passport(OwnershipMethod):
             tried=UNCOMMITTED,  # a reference can be varied, and each one draws other bits
         )
 
+    def questions(self, key: Key) -> int:
+        """None: bits are read in weights."""
+        return 0
+
+    def exhibits(self, key: Key) -> tuple[str, ...]:
+        """Names of the marked layers."""
+        return tuple(pair.layer for pair in _pairs(key))
+
     def _observe(self, suspect: Suspect, key: Key) -> Iterator[Tensor]:
         """Bits layer by layer.
 

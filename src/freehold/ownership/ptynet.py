@@ -141,6 +141,10 @@ class PTYNet(OwnershipMethod):
             ),
         )
 
+    def questions(self, key: Key) -> int:
+        """As many images as all families show."""
+        return self.families * self.foregrounds
+
     def _backgrounds(self, key: Key, branch: str = "trial") -> Tensor:
         return backgrounds(key.stream("backgrounds", branch), self.families, InputSpec(**key.facts["input"]))
 

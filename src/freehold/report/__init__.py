@@ -14,6 +14,7 @@ from freehold.report.parts import (
     Parameter,
     Role,
     Sample,
+    Step,
     Transfer,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "Part",
     "Role",
     "Sample",
+    "Step",
     "Transfer",
     "render_page",
     "write_page",

@@ -8,7 +8,17 @@ from typing import Any
 
 from freehold.errors import DataError
 from freehold.report.evidence import Evidence
-from freehold.report.parts import Curve, DomainResult, Layer, Learning, MethodCard, Parameter, Role, Transfer
+from freehold.report.parts import (
+    Curve,
+    DomainResult,
+    Layer,
+    Learning,
+    MethodCard,
+    Parameter,
+    Role,
+    Step,
+    Transfer,
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,6 +38,8 @@ class PageData:
         gallery: images the method made, by what they are; each as in :class:`Sample`.
         learning: learning curves by unauthorized domain; empty hides the section.
         evidence: verdicts on whose a model is; empty hides the section.
+        steps: what was checked, in order; empty hides the section.
+        unshown: sentences on what does not follow from all this; empty hides the box.
         commitment: to the key that they are about, hex; empty hides it.
         figures: what the method measured of itself, by name.
         configuration: resolved configuration as TOML.
@@ -49,6 +61,8 @@ class PageData:
     gallery: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     learning: Sequence[Learning] = ()
     evidence: Sequence[Evidence] = ()
+    steps: Sequence[Step] = ()
+    unshown: Sequence[str] = ()
     commitment: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     configuration: str = ""
@@ -58,7 +72,7 @@ class PageData:
     duration: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("summary", "record", "notes"):
+        for name in ("summary", "unshown", "record", "notes"):
             if isinstance(getattr(self, name), str):
                 raise DataError("is one string", where=name, fix="give a list of sentences")
 

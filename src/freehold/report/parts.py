@@ -93,6 +93,21 @@ class DomainResult:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One thing that was checked.
+
+    Attributes:
+        name: of it.
+        state: ``holds``, ``fails`` or ``open``.
+        says: one sentence.
+    """
+
+    name: str
+    state: Literal["holds", "fails", "open"]
+    says: str
+
+
+@dataclass(frozen=True)
 class Transfer:
     """The drops and what is made of them.
 

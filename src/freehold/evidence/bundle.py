@@ -1,0 +1,302 @@
+"""A bundle of evidence: one file that holds all that a stranger needs to recompute a verdict.
+
+The claim as it was published, the key in the open, what the suspect was asked and what it answered (or
+the weights that were read in it), the verdict, and a page for people. Whoever gets it can do what the
+owner of the key can: a bundle goes to whoever has to judge, and the key is spent with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from freehold.errors import ArtifactError, OutputError, UsageError
+from freehold.evidence.claim import Line, Signed
+from freehold.evidence.claim import read as read_claim
+from freehold.evidence.container import Data, archive_of, read_archive, unpacked
+from freehold.evidence.hashtree import leaves_of, tree_root
+from freehold.evidence.statement import (
+    LARGEST,
+    STATEMENT,
+    Envelope,
+    Moment,
+    Sha256,
+    Subject,
+    envelope,
+    now,
+    ordered,
+    read_envelope,
+    subjects,
+)
+from freehold.evidence.strict import canonical, parsed, strict_json
+from freehold.keys.key import Key
+from freehold.keys.vault import write_private
+from freehold.ownership.record import Recorded
+from freehold.ownership.verdict import Verdict
+from freehold.protection import versions
+from freehold.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from torch import Tensor
+
+CASE = "urn:freehold:case:1"
+CLAIM_FILE, CASE_FILE, SIGNED_FILE, PAGE = "claim.json", "case.json", "case.dsse.json", "page.html"
+OPENING, LEARNED = "opening.json", "learned.safetensors"
+ANSWERS, QUERIES, WEIGHTS = "answers.json", "queries.bin", "weights.safetensors"
+NAMES = (CLAIM_FILE, CASE_FILE, SIGNED_FILE, OPENING, LEARNED, ANSWERS, QUERIES, WEIGHTS, PAGE)
+RAW = 16 << 20  # bytes of queries that are kept as they are; of more, the root of a hash tree
+READ = 60 << 20  # bytes of all files with a suspect's weights; where they do not fit, they are left out
+MOST = 1 << 20  # answers
+
+_ANSWERS = TypeAdapter(Annotated[tuple[Annotated[int, Field(ge=0, lt=1 << 31)], ...], Field(max_length=MOST)])
+
+Side = Annotated[int, Field(ge=4, le=4096)]
+
+
+class Asked(Settings):
+    """Who was asked."""
+
+    name: Line = Field(description="how the verdict calls it")
+    kind: Literal["folder", "file", "address", "object"]
+    digest: Sha256 | None = Field(
+        description="of a folder the hash of its weights as tensors, of a file SHA-256; else none"
+    )
+    access: Literal["labels", "probabilities", "weights"]
+    channels: Literal[1, 3]
+    size: tuple[Side, Side] = Field(description="height and width of the images it takes")
+    num_classes: int = Field(ge=2, le=1 << 31)
+
+
+class Questions(Settings):
+    """The images it was asked about: how many, and the root of their hash tree."""
+
+    count: int = Field(ge=0, le=MOST)
+    root: Sha256
+
+
+class Findings(Settings):
+    """What is said about the files of a bundle."""
+
+    suspect: Asked
+    queries: Questions
+    verdict: Verdict
+    made: Moment = Field(description="as the maker of the bundle says")
+    software: dict[Line, Line] = Field(description="versions")
+
+
+class Case(Settings):
+    """An in-toto statement about the other files of a bundle."""
+
+    type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
+    subject: Annotated[tuple[Subject, ...], Field(min_length=1, max_length=16), AfterValidator(ordered)]
+    predicateType: Literal["urn:freehold:case:1"]
+    predicate: Findings
+
+
+@dataclass(frozen=True, repr=False)
+class Bundle:
+    """A bundle as it was read: whole and well-formed, but nothing in it was recomputed yet.
+
+    Attributes:
+        claim: its signature was checked.
+        case: what was found.
+        record: the signature of who answers for the record, if anybody does; not checked yet.
+        key: the key in the open.
+        answers: int64 ``(n,)``, to the queries.
+        queries: uint8 ``(n, C, H, W)``, or None if they were too many.
+        weights: of the suspect, by layer; empty where none were read, or too many.
+        where: what it was read from.
+    """
+
+    claim: Signed
+    case: Case
+    record: Envelope | None
+    key: Key
+    answers: Tensor
+    queries: Tensor | None
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    where: str = "bundle"
+
+
+def write_bundle(
+    path: str | Path,
+    claim: bytes,
+    key: Key,
+    asked: Recorded,
+    verdict: Verdict,
+    layers: tuple[str, ...],
+    *,
+    kind: Literal["folder", "file", "address", "object"],
+    digest: str | None,
+    page: bytes,
+    signer: Ed25519PrivateKey | None = None,
+) -> None:
+    """Write all that led to ``verdict`` to ``path``, readable by its owner only, whole or not at all.
+
+    Args:
+        path: of the new file.
+        claim: the claim file's content.
+        key: that the verdict is about; it is written in the open.
+        asked: the suspect, which recorded what it was asked.
+        verdict: on it.
+        layers: whose weights the method read.
+        kind: of suspect.
+        digest: what it can be known by.
+        page: HTML.
+        signer: of who asked and answers for the record.
+
+    Raises:
+        ArtifactError: the claim does not hold.
+        UsageError: the verdict broke off.
+        OutputError: there is a file already, it would be too large, or cannot be written.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    if verdict.failure:
+        raise UsageError("a verdict that broke off is no evidence", where=str(path))
+    if path.exists():
+        raise OutputError("there is a file already", where=str(path), fix="choose another name")
+    read_claim(claim)
+    images = asked.images
+    files: dict[str, Data] = {CLAIM_FILE: claim, OPENING: key.opening(), PAGE: page}
+    files[ANSWERS] = canonical(asked.answers.tolist())
+    if key.learned:
+        files[LEARNED] = save(dict(key.learned))
+    if 0 < images.numel() <= RAW:
+        files[QUERIES] = images.contiguous().numpy().tobytes()
+    seen = {name: _weight(asked, name) for name in layers}
+    if seen and sum(weight.nbytes for weight in seen.values()) <= READ - sum(map(len, files.values())):
+        files[WEIGHTS] = save(seen)
+    case = Case(
+        _type=STATEMENT,
+        subject=subjects({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}),
+        predicateType=CASE,
+        predicate=Findings(
+            suspect=Asked(
+                name=asked.name,
+                kind=kind,
+                digest=digest,
+                access=asked.access.name.lower(),
+                channels=asked.input.channels,
+                size=asked.input.size,
+                num_classes=asked.num_classes,
+            ),
+            queries=Questions(count=len(images), root=tree_root(leaves_of(images))),
+            verdict=verdict,
+            made=now(),
+            software=versions(),
+        ),
+    )
+    said = canonical(case.model_dump(mode="json", by_alias=True))
+    files[CASE_FILE] = said
+    if signer is not None:
+        files[SIGNED_FILE] = envelope(said, signer).to_bytes()
+    inside = {name: files[name] for name in NAMES if name in files}
+    write_private(path, archive_of(inside, where=str(path)))
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """A bundle from a file that anybody may have made.
+
+    Raises:
+        MissingInputError: it cannot be read.
+        ArtifactError: not a bundle, altered, or mixed from several.
+    """
+    path, where = Path(path), os.fspath(path)
+    files = unpacked(read_archive(path), NAMES, where=where)
+    missing = [name for name in (CLAIM_FILE, CASE_FILE, OPENING, ANSWERS, PAGE) if name not in files]
+    if missing:
+        raise ArtifactError(f"holds no {missing[0]}", where=where, fix="use the bundle as it was made")
+    claim = read_claim(_text(files, CLAIM_FILE, where), where=f"{where}: {CLAIM_FILE}")
+    said = _text(files, CASE_FILE, where)
+    case = parsed(Case, said, where=f"{where}: {CASE_FILE}", largest=LARGEST)
+    found = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    named = {file.name: file.digest.sha256 for file in case.subject}
+    for name in sorted({*found, *named} - {CASE_FILE, SIGNED_FILE}):
+        if found.get(name) != named.get(name):
+            raise ArtifactError("is not the file that the case is about", where=f"{where}: {name}")
+    record = _record(files, said, where)
+    key = _key(files, where)
+    answers = _answers(_text(files, ANSWERS, where), case, where)
+    queries = _queries(files.get(QUERIES), case.predicate, where)
+    weights = _tensors(files.get(WEIGHTS), f"{where}: {WEIGHTS}")
+    return Bundle(claim, case, record, key, answers, queries, weights, where)
+
+
+def _weight(asked: Recorded, layer: str) -> Tensor:
+    return asked.weights().get_parameter(f"{layer}.weight").detach().cpu().clone().contiguous()
+
+
+def _text(files: Mapping[str, memoryview], name: str, where: str) -> bytes:
+    if len(files[name]) > LARGEST:
+        raise ArtifactError(f"has more than {LARGEST} bytes", where=f"{where}: {name}")
+    return bytes(files[name])
+
+
+def _record(files: Mapping[str, memoryview], said: bytes, where: str) -> Envelope | None:
+    if SIGNED_FILE not in files:
+        return None
+    signed = f"{where}: {SIGNED_FILE}"
+    found = read_envelope(_text(files, SIGNED_FILE, where), where=signed)
+    if found.statement != said:
+        raise ArtifactError("is the signature of another case", where=signed)
+    return found
+
+
+def _key(files: Mapping[str, memoryview], where: str) -> Key:
+    opening = _text(files, OPENING, where)
+    strict_json(opening, where=f"{where}: {OPENING}", largest=LARGEST)
+    return Key.opened(
+        opening, _tensors(files.get(LEARNED), f"{where}: {LEARNED}"), where=f"{where}: {OPENING}"
+    )
+
+
+def _answers(data: bytes, case: Case, where: str) -> Tensor:
+    import torch
+
+    strict_json(data, where=f"{where}: {ANSWERS}", largest=LARGEST)
+    try:
+        found = _ANSWERS.validate_json(data, strict=True)
+    except ValidationError:
+        raise ArtifactError("is no list of answers", where=f"{where}: {ANSWERS}") from None
+    about = case.predicate
+    if len(found) != about.queries.count or max(found, default=0) >= about.suspect.num_classes:
+        raise ArtifactError("answers other questions than the case tells of", where=f"{where}: {ANSWERS}")
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def _queries(data: memoryview | None, about: Findings, where: str) -> Tensor | None:
+    import torch
+
+    if data is None:
+        return None
+    shape = (about.queries.count, about.suspect.channels, *about.suspect.size)
+    if not 0 < math.prod(shape) == len(data) <= RAW:
+        raise ArtifactError("holds other queries than the case tells of", where=f"{where}: {QUERIES}")
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(shape)
+
+
+def _tensors(data: memoryview | None, where: str) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if data is None:
+        return {}
+    try:
+        found = load(bytes(data))
+        finite = all(bool(tensor.isfinite().all()) for tensor in found.values())
+    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ArtifactError(f"is no whole safetensors file: {error!s:.80}", where=where) from None
+    if not finite:
+        raise ArtifactError("holds numbers that are not finite", where=where)
+    return found
