@@ -26,18 +26,29 @@ from evidence_kit import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import quiet
 from ownership_kit import SPEC, answers, knowing, trigger_key
+from safetensors.torch import load, save
 
+from freehold.data import Domains, InputSpec
+from freehold.data.sources import load_domain
 from freehold.errors import ArtifactError, FreeholdError, OutputError, UsageError
 from freehold.evidence import bundle as bundles
 from freehold.evidence.bundle import NAMES, read_bundle
 from freehold.evidence.check import Known, State, check_bundle, worst
+from freehold.evidence.claim import make, sign
 from freehold.evidence.container import LARGEST, archive_of, unpacked
 from freehold.evidence.hashtree import leaves_of, tree_root
 from freehold.evidence.signature import public_bytes
 from freehold.evidence.strict import canonical
 from freehold.jobs.checking import CheckReport
+from freehold.keys import Key
+from freehold.models.checkpoint import Recipe
+from freehold.models.weights import read_safetensors, state_hash
+from freehold.models.zoo import ModelSpec
 from freehold.ownership.passport import Passport
+from freehold.ownership.ptynet import PTYNet
+from freehold.ownership.suspect import CallableSuspect, ModuleSuspect
 from freehold.ownership.trigger_set import TriggerSet
 from freehold.ownership.triggers import trial_images
 
@@ -468,8 +479,6 @@ def test_a_key_that_cannot_be_used_fails_its_links_and_raises_nothing(at, whole,
 
 
 def test_tensors_of_another_form_are_refused(at, whole):
-    from safetensors.torch import save
-
     for data in (b"", b"\xff" * 100, save({"a": torch.tensor([float("nan")])}), save({"a": torch.ones(2)})):
         with pytest.raises(ArtifactError):
             read_bundle(at(repacked({**inside(whole), "learned.safetensors": data})))
@@ -481,3 +490,63 @@ def test_a_verdict_that_broke_off_is_no_evidence(tmp_path, made):
 
     with pytest.raises(UsageError, match="broke off"):
         bundle(tmp_path / "b.zip", *made, suspect=answers(fails))
+
+
+# --- the other methods
+
+
+def test_a_branch_is_asked_several_images_a_trial(at, folder, tmp_path):
+    method = PTYNet(families=20, foregrounds=2)
+    spec = SPEC.model_copy(update={"size": (12, 12)})
+    facts = {"input": spec.model_dump(mode="json"), "num_classes": 10}
+    own = Key(b"\7" * 32, "ACME").bound(method.name, method.model_dump(mode="json"), facts)
+    key = own.released(state_hash(read_safetensors(folder / "model.safetensors")[0]))
+    images, labels = method._images(key).float().flatten(1), method._trials(key).labels.repeat_interleave(2)
+
+    def look_up(batch):
+        pixels = ((batch + 1) * 127.5).round().flatten(1)
+        return labels[torch.cdist(pixels, images).argmin(1)]
+
+    claim = sign(make(folder, key, public_bytes(OWNER)), OWNER)
+    suspect = CallableSuspect(look_up, spec, 10)
+    path = bundle(tmp_path / "b.zip", claim, key, suspect)
+    assert read_bundle(path).case.predicate.queries.count == 40
+    assert accepted(path, folder, suspect) and links(path)["statistics"] == "holds"
+
+
+@pytest.fixture(scope="module")
+def passported(tmp_path_factory):
+    """A model marked by passports, its claim and its key."""
+    folder = tmp_path_factory.mktemp("passport") / "model"
+    spec = ModelSpec(uri="convnet", num_classes=10)
+    domains = Domains(load_domain("digits", limit=60), [], InputSpec(size=8))
+    marked = Passport(steps=2, batch_size=8).protect(
+        spec.build(seed=1), domains, run=quiet(), key=Key(b"\x08" * 32)
+    )
+    marked.save(folder, Recipe(model=spec, input=SPEC, classes=tuple(map(str, range(10)))))
+    return folder, sign(make(folder, marked.key, public_bytes(OWNER)), OWNER), marked
+
+
+def test_bits_are_read_again_in_the_weights_of_the_bundle(passported, tmp_path, monkeypatch, at):
+    folder, claim, marked = passported
+    spec = InputSpec(size=8)
+    one = ModuleSuspect(marked.model, spec, name="one")
+    path = bundle(tmp_path / "b.zip", claim, marked.key, one)
+    found = read_bundle(path)
+    assert (
+        found.case.predicate.verdict.decision == "MATCH" and found.queries is None and len(found.weights) == 6
+    )
+    assert links(path)["statistics"] == "holds" and accepted(path, folder, one)
+    innocent = ModuleSuspect(ModelSpec(uri="convnet", num_classes=10).build(seed=9), spec, name="one")
+    assert not accepted(path, folder, innocent)
+    files = inside(path.read_bytes())
+    weights = load(files["weights.safetensors"])
+    name = sorted(weights)[0]
+    for change in (-weights[name], weights[name].flip(0), torch.zeros_like(weights[name]), torch.zeros(3)):
+        new = at(repacked({**files, "weights.safetensors": save({**weights, name: change.contiguous()})}))
+        assert not accepted(new, folder) and links(new)["statistics"] in ("holds", "fails")
+    without = {n: d for n, d in files.items() if n != "weights.safetensors"}
+    assert links(at(repacked(without)))["statistics"] == "open"
+    assert accepted(at(repacked(without)), folder, one)
+    monkeypatch.setattr(bundles, "READ", 0)
+    assert not read_bundle(bundle(tmp_path / "few.zip", claim, marked.key, one)).weights
