@@ -88,6 +88,7 @@ def test_the_whole_way(freehold_in, claimed, case, tmp_path):
     assert ended.code == 2
     states = {name: link["state"] for name, link in ended.json["links"].items()}
     assert states.pop("time") == "open" and set(states.values()) == {"holds"}
+    assert "the recorded one" in ended.json["links"]["answers"]["says"]
     html = page.read_text()
     assert "What was checked" in html and "What this does not show" in html and "theft" not in html
     refuted = freehold_in(*full[:-1], "innocent", "--page", page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from pathlib import Path
 
 import pytest
 from evidence_kit import OWNER, THIEF, claimed, release, signed, statement
@@ -225,3 +226,15 @@ def test_a_time_stamp_of_another_file_is_no_part_of_a_claim(content):
     other = stamped.timestamp.model_copy(update={"sha256": "0" * 64})
     with pytest.raises(ArtifactError, match="one form"):
         read_envelope(stamped.model_copy(update={"timestamp": other}).to_bytes(), where="claim")
+
+
+def test_hostile_files_are_read_without_torch():
+    """So that little memory is at stake."""
+    import subprocess
+    import sys
+
+    claim = Path(__file__).parents[1] / "vectors" / "valid" / "claim.json"
+    code = f"import sys; from freehold.cli.app import main; print(main(['check', {str(claim)!r}]))"
+    code += "; print('torch' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-2:] == ["2", "False"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from freehold.errors import ArtifactError
-from freehold.evidence.bundle import Case, read_bundle
+from freehold.evidence.bundle import read_bundle
+from freehold.evidence.case import Case
 from freehold.evidence.check import Known, State, check_bundle
 from freehold.evidence.claim import Claim, read_file
 

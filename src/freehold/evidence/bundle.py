@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from freehold.errors import ArtifactError, OutputError, UsageError
-from freehold.evidence.claim import Line, Signed
+from freehold.evidence.case import CASE, MOST, Asked, Case, Findings, Questions
+from freehold.evidence.claim import Signed
 from freehold.evidence.claim import read as read_claim
 from freehold.evidence.container import Data, archive_of, read_archive, unpacked
 from freehold.evidence.hashtree import leaves_of, tree_root
@@ -26,12 +27,8 @@ from freehold.evidence.statement import (
     LARGEST,
     STATEMENT,
     Envelope,
-    Moment,
-    Sha256,
-    Subject,
     envelope,
     now,
-    ordered,
     read_envelope,
     subjects,
 )
@@ -41,65 +38,19 @@ from freehold.keys.vault import write_private
 from freehold.ownership.record import Recorded
 from freehold.ownership.verdict import Verdict
 from freehold.protection import versions
-from freehold.settings import Settings
 
 if TYPE_CHECKING:
     import torch
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from torch import Tensor
 
-CASE = "urn:freehold:case:1"
 CLAIM_FILE, CASE_FILE, SIGNED_FILE, PAGE = "claim.json", "case.json", "case.dsse.json", "page.html"
 OPENING, LEARNED = "opening.json", "learned.safetensors"
 ANSWERS, QUERIES, WEIGHTS = "answers.json", "queries.bin", "weights.safetensors"
 NAMES = (CLAIM_FILE, CASE_FILE, SIGNED_FILE, OPENING, LEARNED, ANSWERS, QUERIES, WEIGHTS, PAGE)
 RAW = 16 << 20  # bytes of queries that are kept as they are; of more, the root of a hash tree
 READ = 60 << 20  # bytes of all files with a suspect's weights; where they do not fit, they are left out
-MOST = 1 << 20  # answers
-
 _ANSWERS = TypeAdapter(Annotated[tuple[Annotated[int, Field(ge=0, lt=1 << 31)], ...], Field(max_length=MOST)])
-
-Side = Annotated[int, Field(ge=4, le=4096)]
-
-
-class Asked(Settings):
-    """Who was asked."""
-
-    name: Line = Field(description="how the verdict calls it")
-    kind: Literal["folder", "file", "address", "object"]
-    digest: Sha256 | None = Field(
-        description="of a folder the hash of its weights as tensors, of a file SHA-256; else none"
-    )
-    access: Literal["labels", "probabilities", "weights"]
-    channels: Literal[1, 3]
-    size: tuple[Side, Side] = Field(description="height and width of the images it takes")
-    num_classes: int = Field(ge=2, le=1 << 31)
-
-
-class Questions(Settings):
-    """The images it was asked about: how many, and the root of their hash tree."""
-
-    count: int = Field(ge=0, le=MOST)
-    root: Sha256
-
-
-class Findings(Settings):
-    """What is said about the files of a bundle."""
-
-    suspect: Asked
-    queries: Questions
-    verdict: Verdict
-    made: Moment = Field(description="as the maker of the bundle says")
-    software: dict[Line, Line] = Field(description="versions")
-
-
-class Case(Settings):
-    """An in-toto statement about the other files of a bundle."""
-
-    type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
-    subject: Annotated[tuple[Subject, ...], Field(min_length=1, max_length=16), AfterValidator(ordered)]
-    predicateType: Literal["urn:freehold:case:1"]
-    predicate: Findings
 
 
 @dataclass(frozen=True, repr=False)

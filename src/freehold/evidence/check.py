@@ -92,13 +92,16 @@ def check_claim(claim: Signed, known: Known) -> tuple[Link, ...]:
     return _signature(claim, known), _time(claim, known), _digest(claim, known)
 
 
-def check_bundle(bundle: Bundle, known: Known, suspect: Suspect | None = None) -> Checked:
+def check_bundle(
+    bundle: Bundle, known: Known, suspect: Suspect | None = None, *, digest: str | None = None
+) -> Checked:
     """Recompute everything that a bundle says.
 
     Args:
         bundle: as it was read.
         known: what the reader knows from elsewhere.
         suspect: to be asked again.
+        digest: what that suspect can be known by, if anything.
 
     Raises:
         MissingDependencyError: there is a time stamp, and the extra ``[sign]`` is not installed.
@@ -107,7 +110,7 @@ def check_bundle(bundle: Bundle, known: Known, suspect: Suspect | None = None) -
 
     links = [*check_claim(bundle.claim, known), _commitment(bundle)]
     found = replayed(bundle)
-    again = None if suspect is None else asked_again(bundle, suspect)
+    again = None if suspect is None else asked_again(bundle, suspect, digest)
     verdict = found.verdict if found.verdict is not None or again is None else again.verdict
     links.append(Link("derivation", State(found.derivation), found.derived))
     links.append(_statistics(bundle, verdict, found.fault or (again.fault if again else "")))
@@ -208,7 +211,7 @@ def _different(said: Verdict, found: Verdict) -> str:
     for name, value in said.model_dump().items():
         close = isinstance(value, float) and isinstance(own[name], float)
         if value != own[name] and not (close and math.isclose(value, own[name], rel_tol=_ROUNDING)):
-            return f"{name} is {own[name]!s:.60}, not {value!s:.60}"
+            return f"{name} is {str(own[name])[:60]!r}, not {str(value)[:60]!r}"
     return ""
 
 

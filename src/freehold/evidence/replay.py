@@ -81,8 +81,8 @@ def replayed(bundle: Bundle) -> Replay:
     return Replay(verdict, *_compared(bundle, suspect.images))
 
 
-def asked_again(bundle: Bundle, suspect: Suspect) -> Again:
-    """Put the suspect to the same trials, and compare."""
+def asked_again(bundle: Bundle, suspect: Suspect, digest: str | None) -> Again:
+    """Put the suspect, which can be known by ``digest``, to the same trials, and compare."""
     about, key = bundle.case.predicate, bundle.key
     recorded = Recorded(suspect)
     try:
@@ -99,6 +99,8 @@ def asked_again(bundle: Bundle, suspect: Suspect) -> Again:
     what = f"{same} of {len(bundle.answers)} answers as recorded"
     if layers:
         what = _same_weights(bundle, recorded, layers)
+    if digest is not None and about.suspect.digest is not None:
+        what += f"; its digest is {'the recorded one' if digest == about.suspect.digest else 'another'}"
     if verdict.decision != about.verdict.decision:
         return Again(verdict, "fails", f"asked again, the suspect gives {verdict.decision.value}: {what}")
     return Again(verdict, "holds", f"asked again, the suspect gives {verdict.decision.value} as well: {what}")

@@ -108,14 +108,17 @@ def check(
         claim = read_file(path)
         return CheckReport(claim, Checked(check_claim(claim, known), None))
     from freehold.evidence.bundle import read_bundle
-    from freehold.evidence.replay import marked_method
-    from freehold.jobs.verifying import open_suspect
 
     bundle = read_bundle(path)
-    one = None
+    one, digest = None, None
     if suspect is not None:
+        from freehold.evidence.replay import marked_method
+        from freehold.jobs.bundling import identity_of
+        from freehold.jobs.verifying import open_suspect
+
+        _, digest = identity_of(suspect)
         one = open_suspect(suspect, bundle.key, marked_method(bundle.key), classes=None, uri=uri)
-    checked = check_bundle(bundle, known, one)
+    checked = check_bundle(bundle, known, one, digest=digest)
     found = CheckReport(bundle.claim, checked)
     if page is None:
         return found

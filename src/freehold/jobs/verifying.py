@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from freehold import report
-from freehold.artifacts import file_hash, verify_run
+from freehold.artifacts import verify_run
 from freehold.artifacts.manifest import MANIFEST
 from freehold.data.inputs import InputSpec
-from freehold.errors import MissingInputError, OutputError, UsageError
-from freehold.evidence.bundle import write_bundle
-from freehold.evidence.claim import Signed, read_file
+from freehold.errors import MissingInputError, UsageError
+from freehold.evidence.claim import read_file
+from freehold.jobs import bundling
 from freehold.jobs.assembly import load_shipped
 from freehold.jobs.checking import UNSHOWN
 from freehold.keys import Key
-from freehold.models.checkpoint import MODEL, RECIPE
-from freehold.models.weights import read_safetensors, state_hash
+from freehold.models.checkpoint import RECIPE
 from freehold.ownership.base import OwnershipMethod, method_of
 from freehold.ownership.observation import Decision
 from freehold.ownership.record import Recorded
@@ -26,17 +25,12 @@ from freehold.ownership.suspect import ModuleSuspect, Suspect, suspect
 from freehold.ownership.verdict import Verdict, several
 from freehold.plugin import Access, find
 from freehold.protection import versions
-from freehold.report import render_page, write_page
+from freehold.report import write_page
 from freehold.report.numbers import odds
 from freehold.statistics import binomial_masses, matches_needed
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-_CHECK = (
-    "This page is for reading and proves nothing by itself: 'freehold check' computes everything again from "
-    "the bundle that it came in."
-)
 
 
 @dataclass(frozen=True)
@@ -113,7 +107,7 @@ def verify(
         commitment = signed.claim.predicate.commitment
         alpha = signed.claim.predicate.test.alpha
     if bundle is not None:
-        _may_bundle(Path(bundle), len(suspects), signed)
+        bundling.may_bundle(Path(bundle), len(suspects), signed)
     level = 1e-6 if alpha is None else alpha
     method = method_of(key)
     opened = [open_suspect(str(s), key, method, classes=classes, uri=uri, **contact or {}) for s in suspects]
@@ -127,44 +121,10 @@ def verify(
     written = write_page(verdict_page(found), page) if page is not None else None
     if bundle is None or found[0].decision != Decision.MATCH:
         return VerifyReport(found, written)
-    assert signed is not None and isinstance(asked[0], Recorded)  # _may_bundle
-    kind, digest = identity_of(str(suspects[0]))
-    shown = replace(verdict_page(found), summary=[in_words(found[0]), _CHECK], unshown=UNSHOWN)
-    write_bundle(
-        bundle,
-        signed.envelope.to_bytes(),
-        key,
-        asked[0],
-        found[0],
-        method.exhibits(key),
-        kind=kind,
-        digest=digest,
-        page=render_page(shown).encode(),
-        signer=examiner,
-    )
+    assert signed is not None and isinstance(asked[0], Recorded)  # may_bundle
+    shown = replace(verdict_page(found), summary=[in_words(found[0]), bundling.CHECK], unshown=UNSHOWN)
+    bundling.write(bundle, signed, key, asked[0], found[0], str(suspects[0]), shown, examiner)
     return VerifyReport(found, written, Path(bundle))
-
-
-def _may_bundle(path: Path, suspects: int, claim: Signed | None) -> None:
-    """Refuse, before any query, a bundle that could not be written."""
-    if claim is None:
-        raise UsageError("evidence starts with a claim", where="--bundle", fix="give --claim as well")
-    if suspects != 1:
-        raise UsageError("a bundle is about one suspect", where="--bundle", fix="name one at a time")
-    if path.exists():
-        raise OutputError("there is a file already", where=str(path), fix="choose another name")
-
-
-def identity_of(text: str) -> tuple[Literal["folder", "file", "address"], str | None]:
-    """Kind of a suspect and what it can be known by: of a folder the hash of its weights as tensors."""
-    if "://" in text:
-        return "address", None
-    path = Path(text)
-    return (
-        ("folder", state_hash(read_safetensors(path / MODEL)[0]))
-        if path.is_dir()
-        else ("file", file_hash(path))
-    )
 
 
 def open_suspect(
