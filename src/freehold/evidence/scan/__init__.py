@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from freehold.evidence.scan.look import scan
 from freehold.evidence.scan.report import Finding, Inspection
-from freehold.evidence.scan.scan import scan
 
 __all__ = ["Finding", "Inspection", "scan"]

@@ -18,13 +18,12 @@ def load_apart(file: BinaryIO, size: int, notes: Notes) -> None:
     """Count the tensors of ``file`` by torch's restricted reader in a child process.
 
     The child gets the open file and nothing else: no path, no environment. It may use as much memory as
-    the tensors need, two minutes, no network, no other process and no file.
+    the tensors need, two minutes, no network, no other process and no file. Where it left off reading is
+    where ``file`` stands afterwards.
     """
     if size > LARGEST:
-        notes.counted = False
-        notes.add("doubt", "", f"of more than {LARGEST} bytes: its instructions were read, its tensors not")
+        _unknown(notes, f"of more than {LARGEST} bytes: its instructions were read, its tensors not")
         return
-    file.seek(0)
     command = [sys.executable, "-I", str(Path(__file__).with_name("inside.py"))]
     try:
         ended = subprocess.run(
@@ -44,9 +43,12 @@ def load_apart(file: BinaryIO, size: int, notes: Notes) -> None:
         notes.tensors, notes.numbers = int(told["tensors"]), int(told["numbers"])
         notes.odd("", int(told["nan"]), int(told["infinite"]))
     except subprocess.TimeoutExpired:
-        notes.counted = False
-        notes.add("doubt", "", f"loading its tensors takes more than {SECONDS} s")
+        _unknown(notes, f"loading its tensors takes more than {SECONDS} s")
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-        notes.counted = False
-        reason = str(error) if isinstance(error, ValueError) and "refused" in locals().get("told", {}) else ""
-        notes.add("doubt", "", f"torch does not load its tensors: {printable(reason) or 'no answer'}")
+        reason = "no answer" if isinstance(error, json.JSONDecodeError | OSError) else printable(str(error))
+        _unknown(notes, f"torch does not load its tensors: {reason}")
+
+
+def _unknown(notes: Notes, why: str) -> None:
+    notes.counted = False
+    notes.add("doubt", "", why)

@@ -67,6 +67,7 @@ def main() -> dict[str, Any]:
     warm.seek(0)
     torch.load(warm, weights_only=True)  # imports all that loading needs
     file = open(0, "rb", closefd=False)  # noqa: SIM115
+    file.seek(0)  # the parent has read it before
     limit(os.fstat(0).st_size)
     sys.addaudithook(refuse)
     told: dict[str, Any] = {"tensors": 0, "numbers": 0, "nan": 0, "infinite": 0, "kinds": {}}

@@ -14,9 +14,7 @@ from freehold.evidence.scan.report import Notes, printable, words
 LARGEST = 8 << 20  # bytes of instructions; those of a model of 10,000 tensors take one or two
 _MOST_STEPS = 1_000_000
 
-_STORAGES = (
-    "Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble Untyped Typed"
-)
+_STORAGES = words("Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble")
 _DTYPES = words(
     "float64 float32 float16 bfloat16 complex64 complex128 int64 int32 int16 int8 uint64 uint32 uint16 uint8 "
     "bool float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz"
@@ -72,6 +70,8 @@ def scan_pickle(data: bytes, where: str, notes: Notes, *, whole: bool = True) ->
     Raises:
         ArtifactError: it is no pickle.
     """
+    if not data:
+        raise ArtifactError("no pickle: it is empty", where=where, fix="get hold of a whole copy")
     stream, kind, number, wanted = io.BytesIO(data), "pickle", 0, 1
     while number < wanted and stream.tell() < len(data):
         begin = stream.tell()

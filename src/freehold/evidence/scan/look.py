@@ -46,9 +46,8 @@ def scan(path: str | Path) -> Inspection:
         size = os.fstat(file.fileno()).st_size
         if size > LARGEST_FILE:
             raise ArtifactError(f"a file of {size} bytes is larger than any model", where=str(path))
-        kind = _read(file, size, path, ending, notes)
-        file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+        kind = _read(file, size, path, ending, notes)
     counted = notes.counted
     return Inspection(
         path=str(path),
