@@ -82,10 +82,10 @@ def _read(file: BinaryIO, size: int, path: Path, ending: str, notes: Notes) -> s
         scan_archive(file, size, path.name, notes)
     else:
         kind = scan_pickle(data, path.name, notes, whole=size <= LARGEST)
-    if notes.verdict == "UNSAFE":
-        notes.counted = False
-    else:
+    if notes.verdict == "SAFE":  # every instruction was listed
         load_apart(file, size, notes)
+    else:
+        notes.counted = False
     return kind
 
 
@@ -100,8 +100,7 @@ def _opened(path: Path) -> BufferedReader:
             fix = "name the file that it leads to"
             raise UsageError("is a link, and links are not followed", where=str(path), fix=fix) from None
         raise MissingInputError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    file = os.fdopen(handle, "rb")
     if not stat.S_ISREG(os.fstat(handle).st_mode):
-        file.close()
+        os.close(handle)
         raise UsageError("is no file", where=str(path), fix="name a single model file")
-    return file
+    return os.fdopen(handle, "rb")

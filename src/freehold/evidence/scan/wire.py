@@ -14,7 +14,7 @@ from freehold.errors import ArtifactError
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIDTHS = {FIXED64: 8, FIXED32: 4}
 _BLOCK = 1 << 16
-_MOST_FIELDS = 3_000_000  # of a file: some ten seconds
+_MOST_FIELDS = 2_000_000  # of a file: some seconds; a model of 10,000 operators has a fifth
 _LONGEST_TEXT = 1 << 16
 
 
