@@ -214,7 +214,7 @@ def test_forged_onnx_is_refused(graph, tmp_path):
             saved(tmp_path, graph(tensor))
 
 
-def test_deep_graphs_and_unknown_fields(tmp_path):
+def test_deep_graphs_endless_fields_and_unknown_ones(tmp_path, monkeypatch):
     def message(number, body):
         size, out = (
             len(body),
@@ -230,6 +230,9 @@ def test_deep_graphs_and_unknown_fields(tmp_path):
         deep = message(1, message(5, message(6, deep)))
     with pytest.raises(ArtifactError, match="nested"):
         looked(tmp_path, message(7, deep), "m.onnx")
+    with monkeypatch.context() as patch, pytest.raises(ArtifactError, match="more than 100 fields"):
+        patch.setattr("freehold.evidence.scan.wire._MOST_FIELDS", 100)
+        looked(tmp_path, b"\x08\x01" * 101, "m.onnx")
     found = looked(tmp_path, message(7, b"") + message(15, b"hidden"), "m.onnx")
     assert found.verdict == "DOUBTFUL" and "field 15" in found.findings[0].what
 

@@ -14,7 +14,7 @@ from freehold.errors import ArtifactError
 from freehold.evidence.scan.elements import BITS, bytes_of, count_odd
 from freehold.evidence.scan.report import Notes, printable
 
-LARGEST_HEADER = 8 << 20  # bytes; that of a model of 10,000 tensors takes one
+LARGEST_HEADER = 4 << 20  # bytes; that of a model of 10,000 tensors takes one
 _MOST_AXES, _MOST_ELEMENTS = 64, 1 << 62
 
 
