@@ -33,19 +33,15 @@ with tempfile.TemporaryDirectory() as folder:
         print(sentence)
 
     release = export(runs / "bound", runs / "device", int8=True)
-    cost = release.int8
-    print(
-        f"8 bits: {cost.after.value:.1%} right against {cost.before.value:.1%}, {cost.agreement.value:.1%} the same"
-    )
+    before, after, same = (a.value for a in (release.int8.before, release.int8.after, release.int8.agreement))
+    print(f"8 bits: {after:.1%} right against {before:.1%}, {same:.1%} the same")
 
     # The file as the device gets it: nothing but tensors and known operators, and bound as before.
     path = release.directory / "model-int8.onnx"
-    print(
-        f"{scan(path).verdict}: {path.stat().st_size:,} bytes, {(runs / 'bound' / 'model.safetensors').stat().st_size:,} before"
-    )
+    size, whole = (found.stat().st_size for found in (path, release.directory / "model.safetensors"))
+    print(f"{scan(path).verdict}: {size:,} bytes instead of {whole:,}")
     device = OnnxSuspect(path, InputSpec(size=16))
     for name in ("digits-m", "digits"):
         test = load_domain(name, image_size=16).test
-        print(
-            f"{name}: {float((device.labels(test.images) == test.labels).float().mean()):.1%} right on the device"
-        )
+        right = (device.labels(test.images) == test.labels).float().mean()
+        print(f"{name}: {float(right):.1%} right on the device")

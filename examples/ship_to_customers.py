@@ -1,9 +1,10 @@
-"""Ship a network to customers: mark it, publish a folder that tells nothing of the key, and check what came out.
+"""Ship a network to customers: mark it, publish a folder that tells nothing of the key, check what came out.
 
     python examples/ship_to_customers.py [STEPS]
 
-For whoever keeps a model registry. STEPS is the length of training and marking; 200 takes half a minute on one
-CPU core and gives a mark that shows. The last lines are the gate of a build: they fail if anything is amiss.
+For whoever keeps a model registry. STEPS is the length of training and marking; 200 takes half a minute on
+one CPU core and gives a mark that shows. The last lines are the gate of a build: they fail if anything is
+amiss.
 """
 
 from __future__ import annotations
