@@ -62,16 +62,23 @@ class RunFolder:
         identity: what is computed, see :func:`finished`.
         header: what else ``run.json`` is to say from the start.
         writes: False for a process that only computes along (all but the first of a distributed launch).
+        logs: False for a folder that strangers get: no log lies in it.
 
     Raises:
         OutputError: locked by another process, foreign, or not writable.
     """
 
     def __init__(
-        self, path: Path, identity: Mapping[str, Any], header: Mapping[str, Any], *, writes: bool = True
+        self,
+        path: Path,
+        identity: Mapping[str, Any],
+        header: Mapping[str, Any],
+        *,
+        writes: bool = True,
+        logs: bool = True,
     ) -> None:
         self.final, self.path = path, _partial(path)
-        self.writes, self.resumed = writes, False
+        self.writes, self.resumed, self._logs = writes, False, logs
         self._run = {"format": FORMAT, **header, "identity": dict(identity), "status": "running"}
         self._lock = path.with_name(f".{path.name}.lock")
         self._handle = -1
@@ -141,7 +148,7 @@ class RunFolder:
             self.resumed = any(self.path.glob("*.state"))
             self._run["started"] = begun["started"] if begun else _now()
             self.write(RUN, as_json(self._run))
-            self._log = RunLog(self.path / "log.jsonl")
+            self._log = RunLog(self.path / "log.jsonl") if self._logs else None
 
     def _leave(self, *, failed: bool) -> None:
         if self._log is not None:

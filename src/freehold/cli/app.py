@@ -20,9 +20,11 @@ from freehold.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     key,
     listing,
     protect,
+    scan,
     trace,
     train,
     verify,
@@ -54,6 +56,8 @@ app.command("check")(check.check)
 app.command("trace")(trace.trace)
 app.add_typer(key.app, name="key")
 app.add_typer(claims.app, name="claims")
+app.command("export")(export.export)
+app.command("scan")(scan.scan)
 app.command("list")(listing.list_plugins)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

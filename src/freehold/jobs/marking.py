@@ -57,8 +57,11 @@ def config_of_run(directory: str | Path) -> dict[str, Any]:
 
     Raises:
         ArtifactError: the run was altered.
+        UsageError: it is a release, which does not say on what data it was trained.
     """
-    config: dict[str, Any] = verify_run(Path(directory))["config"]
+    config: dict[str, Any] = verify_run(Path(directory)).get("config", {})
+    if not config:
+        raise UsageError("says nothing of its data", where=str(directory), fix="name the run it came from")
     kept = {name: section for name, section in config.items() if name not in ("method", "claims")}
     # The architecture stands in the run's recipe; code to build it is named by the caller only.
     return {**kept, "model": {"weights": str(directory)}, "method": {"name": "trigger-set"}}
