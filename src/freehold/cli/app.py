@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli import attack, demo, doctor, evaluate, listing, protect, train, verify, watermark
+from freehold.cli import attack, bench, demo, doctor, evaluate, listing, protect, train, verify, watermark
 from freehold.cli.common import Debug
 from freehold.errors import FreeholdError
 
@@ -32,6 +32,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
 app.command("watermark")(watermark.watermark)
 app.command("verify")(verify.verify)
+app.add_typer(bench.bench, name="bench")
 app.command("list")(listing.list_plugins)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
