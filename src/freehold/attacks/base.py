@@ -70,6 +70,10 @@ class Attack(Plugin):
         """The strong setting: what somebody would do who wants the protection gone, at whatever cost."""
         return cls(**cls.stronger)
 
+    def against(self, method: str) -> Self:
+        """This attack by somebody who knows which registered method he is up against: most do the same."""
+        return self
+
     @final
     def problems(self, model: nn.Module, domain: Domain, spec: InputSpec) -> list[Problem]:
         """Every reason why this cannot run, found without training; empty if it can."""

@@ -27,8 +27,9 @@ class Figure(NamedTuple):
     def of(cls, values: Sequence[float]) -> Figure:
         """From one value a seed."""
         mean, interval = mean_interval(list(values))
-        bounds = (None, None) if len(values) == 1 else interval
-        return cls(mean, *bounds, tuple(values))
+        if len(values) == 1:
+            return cls(mean, None, None, tuple(values))
+        return cls(mean, interval.low, interval.high, tuple(values))
 
 
 @dataclass(frozen=True)

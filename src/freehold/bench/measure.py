@@ -44,21 +44,14 @@ def attempt(cell: Cell, place: Place) -> Outcome:
     Only what ends the process, or is meant to, comes through.
     """
     began, spent = time.monotonic(), time.process_time()
-    threads = int(cell.config["train"]["threads"])
-    device, result, error = str(cell.config["train"]["device"]), None, ""
-    status = "done"
+    device, result = str(cell.config["train"]["device"]), None
+    status, error = "done", ""
     try:
-        with torch_threads(threads):
+        with torch_threads(int(cell.config["train"]["threads"])):
             result = computed(cell, place)
-    except ProblemsError as problem:
-        status, error = "inapplicable", str(problem)
-    except (MemoryError, torch.OutOfMemoryError) as problem:
-        status, error = "failed", f"out of memory: {problem}".rstrip(": ")
-    except FreeholdError as problem:
-        status, error = "failed", str(problem)
     except Exception as problem:
+        status, error = told(problem)
         logger.debug("cell %s", cell.name, exc_info=True)
-        status, error = "failed", f"{type(problem).__name__}: {problem}"
     made = {
         "seconds": round(time.monotonic() - began, 3),
         "processor_seconds": round(time.process_time() - spent, 3),
@@ -66,6 +59,17 @@ def attempt(cell: Cell, place: Place) -> Outcome:
         "versions": versions(),
     }
     return Outcome(cell, status, result, error, made)
+
+
+def told(problem: Exception) -> tuple[str, str]:
+    """State of a cell that ended in ``problem``, and what to say of it."""
+    if isinstance(problem, ProblemsError):
+        return "inapplicable", str(problem)
+    if isinstance(problem, MemoryError | torch.OutOfMemoryError):
+        return "failed", f"out of memory: {problem}".rstrip(": ")
+    return "failed", str(problem) if isinstance(
+        problem, FreeholdError
+    ) else f"{type(problem).__name__}: {problem}"
 
 
 def computed(cell: Cell, place: Place) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _pareto_of_marks(rows: Sequence[Row]) -> Pareto:
         clean = [r for r in own if r.trial and r.decisions and "MATCH" not in r.decisions]
         best = max(clean, key=lambda row: row.figures[OWNER].mean, default=None)
         top = best.figures[OWNER].mean if best else 0.0
-        spots.append(Spot(method, base.figures[DROP].mean, 0.0, top, best.trial if best else "no attack"))
+        spots.append(Spot(method, base.figures[DROP].mean, None, top, best.trial if best else "none"))
     return Pareto(
         "What owners pay against what thieves keep without the mark",
         "accuracy lost by marking, points",
@@ -148,7 +148,9 @@ def _radar(rows: Sequence[Row]) -> Radar:
         made = base.before - base.figures[THIEF].mean
         return (base.before - now) / made if made > 0.01 else None
 
-    caption = "Share of the drop on the unauthorized domain that is left after each attack; the outer ring is all of it."
+    caption = (
+        "Share of the drop on the unauthorized domain that is left after each attack; the outer ring: all."
+    )
     bound = [r for r in rows if r.kind == "authorization" and not r.trial.startswith("curve: ")]
     return _rings("Robustness", caption, bound, left)
 

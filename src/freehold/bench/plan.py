@@ -13,7 +13,7 @@ from freehold.attacks.base import Attack
 from freehold.attacks.learning_curve import BUDGETS, Grid
 from freehold.bench.cell import Cell, Trial
 from freehold.bench.forgeries import FORGERIES
-from freehold.bench.suite import Block, Choice, Pair, Suite
+from freehold.bench.suite import Block, Choice, Curves, Pair, Suite
 from freehold.config import Config, DataSection, ModelSection, TrainSection
 from freehold.data.shifts import parse_shift
 from freehold.errors import ConfigError, FreeholdError
@@ -76,18 +76,16 @@ def _block(suite: Suite, block: Block) -> Iterator[Plan]:
     for number, pair in enumerate(block.pairs):
         _known_sources(pair, f"{where}: pairs.{number}")
         for model in block.models:
-            trials = list(_trials(block, pair, attacks, where))
             alone = dict.fromkeys(ALONE) if block.curves and pair.unauthorized else {}
             for seed in suite.seeds:
                 for label, method in {**alone, **methods}.items():
                     config = _config(seed, *sections, pair, model, method)
+                    trials = (
+                        _reference(block, ALONE[label], where)
+                        if method is None
+                        else _trials(block, pair, method, attacks, where)
+                    )
                     for trial_label, trial, strong in trials:
-                        if method is None and not (trial.kind == "curve" and trial.name == ALONE[label]):
-                            continue
-                        if method is not None and trial.name == "scratch":
-                            continue
-                        if trial.kind == "forgery" and method is not None and method.kind != "ownership":
-                            continue
                         yield Plan(
                             Cell.of(config, trial),
                             block.name,
@@ -113,10 +111,13 @@ def _config(
     )  # fmt: skip
 
 
+Named = tuple[str, Trial, bool]  # label, trial, and whether it is an attack in its strong setting
+
+
 def _trials(
-    block: Block, pair: Pair, attacks: Mapping[str, Plugin], where: str
-) -> Iterator[tuple[str, Trial, bool]]:
-    """Label, trial and whether it is a strong one, for one pair."""
+    block: Block, pair: Pair, method: Plugin, attacks: Mapping[str, Plugin], where: str
+) -> Iterator[Named]:
+    """What one method goes through on one pair."""
     yield "", Trial(), False
     chosen = {choice.label or choice.name: choice for choice in block.attacks}
     for label, attack in attacks.items():
@@ -134,40 +135,44 @@ def _trials(
         strong = bool(attack.stronger) and all(
             getattr(attack, key) == value for key, value in attack.stronger.items()
         )
-        fields = attack.model_dump(mode="json")
+        fields = attack.against(method.name).model_dump(mode="json")
         yield label, Trial(kind="attack", name=attack.name, fields=fields, data=data), strong
     if block.curves is not None and pair.unauthorized:
-        yield from _curves(block, where)
+        for name in block.curves.attackers:
+            if name not in ATTACKERS:
+                raise ConfigError(
+                    f"unknown attacker {name!r}", where=f"{where}: curves", fix=nearest(name, ATTACKERS)
+                )
+            yield _curve(block.curves, name, where)
     for name in FORGERIES if block.forgeries == ("all",) else block.forgeries:
         if name not in FORGERIES:
             raise ConfigError(
                 f"unknown forgery {name!r}", where=f"{where}: forgeries", fix=nearest(name, FORGERIES)
             )
-        yield name, Trial(kind="forgery", name=name), False
+        if method.kind == "ownership":
+            yield name, Trial(kind="forgery", name=name), False
 
 
-def _curves(block: Block, where: str) -> Iterator[tuple[str, Trial, bool]]:
-    curves = block.curves
-    assert curves is not None
+def _reference(block: Block, attacker: str, where: str) -> Iterator[Named]:
+    """The learning curve of a model that nothing protects, or of none."""
+    if block.curves is not None:
+        yield _curve(block.curves, attacker, where)
+
+
+def _curve(curves: Curves, name: str, where: str) -> Named:
     if curves.budget not in BUDGETS:
         raise ConfigError(
             f"unknown budget {curves.budget!r}", where=f"{where}: curves", fix=nearest(curves.budget, BUDGETS)
         )
-    grid = Grid(sizes=curves.sizes, seeds=1)
-    for name in (*dict.fromkeys((*curves.attackers, "regrow")), "scratch"):
-        if name != "scratch" and name not in ATTACKERS:
-            raise ConfigError(
-                f"unknown attacker {name!r}", where=f"{where}: curves", fix=nearest(name, ATTACKERS)
-            )
-        fields = {"budget": curves.budget, "sizes": list(grid.sizes)}
-        yield f"curve: {name}", Trial(kind="curve", name=name, fields=fields, data="unauthorized"), False
+    fields = {"budget": curves.budget, "sizes": list(Grid(sizes=curves.sizes, seeds=1).sizes)}
+    return f"curve: {name}", Trial(kind="curve", name=name, fields=fields, data="unauthorized"), False
 
 
 def _resolved(
     choices: Sequence[Choice],
     kind: type[Plugin],
     groups: Sequence[str],
-    at_most: Mapping[str, float],
+    at_most: Mapping[str, int | float],
     where: str,
 ) -> dict[str, Plugin]:
     """Plug-ins by label. What is named by itself takes the place of what a group brought under that label."""
@@ -214,12 +219,13 @@ def _made(kind: type[Plugin], choice: Choice, where: str) -> Plugin:
         raise config_error(error, kind, where=f"{where}: {choice.label or choice.name}") from None
 
 
-def _capped(one: Plugin, at_most: Mapping[str, float]) -> Plugin:
-    changed: dict[str, Any] = {}
-    for key, most in at_most.items():
-        value = getattr(one, key, None)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > most:
-            changed[key] = type(value)(most)
+def _capped(one: Plugin, at_most: Mapping[str, int | float]) -> Plugin:
+    """``one`` with its fields held down; a field that leaves its value to the plug-in is set."""
+    changed = {
+        key: most
+        for key, most in at_most.items()
+        if key in type(one).model_fields and (getattr(one, key) is None or getattr(one, key) > most)
+    }
     return type(one)(**{**one.model_dump(), **changed}) if changed else one
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import json
 import logging
 import shutil
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save
@@ -36,7 +36,8 @@ from freehold.training.classifier import train_classifier
 logger = logging.getLogger(__name__)
 OWNER = "benchmark with a public secret"
 _FILES = ("npz", "points", "folder")
-_REMEMBERED = 3
+_MEMORIES: list[Any] = []
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,7 @@ def base(cell: Cell, place: Place) -> Base:
     Raises:
         FreeholdError: data or weights are missing or do not fit, or the training failed.
     """
-    parts = {key: value for key, value in cell.config.items() if key != "method"}
-    return _base(json.dumps(parts, sort_keys=True), place)
+    return _given(_base(_text(cell.config, method=False), place))
 
 
 def protected(cell: Cell, place: Place) -> Made:
@@ -92,7 +92,7 @@ def protected(cell: Cell, place: Place) -> Made:
         ProblemsError: the method cannot run on this model and these domains.
         FreeholdError: as :func:`base`.
     """
-    return _protected(json.dumps(cell.config, sort_keys=True), place)
+    return _given(_protected(_text(cell.config), place))
 
 
 def key_of(config: Config) -> Key:
@@ -100,7 +100,31 @@ def key_of(config: Config) -> Key:
     return Key(derive_secret(b"freehold bench: a public test secret", config.seed), OWNER)
 
 
-@lru_cache(_REMEMBERED)
+def remembering_errors(make: Callable[[str, Place], T]) -> Callable[[str, Place], T | FreeholdError]:
+    """The last results of ``make``; one that failed is not tried for every cell anew."""
+
+    @lru_cache(3)
+    def remembered(text: str, place: Place) -> T | FreeholdError:
+        try:
+            return make(text, place)
+        except FreeholdError as error:
+            return error
+
+    _MEMORIES.append(remembered)
+    return remembered
+
+
+def _given(found: T | FreeholdError) -> T:
+    if isinstance(found, FreeholdError):
+        raise found.with_traceback(None)
+    return found
+
+
+def _text(config: Mapping[str, Any], *, method: bool = True) -> str:
+    return json.dumps({k: v for k, v in config.items() if method or k != "method"}, sort_keys=True)
+
+
+@remembering_errors
 def _base(text: str, place: Place) -> Base:
     config = rooted(from_json(json.loads(text)), place)
     model, recipe, domains = assemble(config)
@@ -110,28 +134,27 @@ def _base(text: str, place: Place) -> Base:
     domain = domains.all()[0]
     about = json.loads(text)
     about["data"].pop("unauthorized")
-    folder = place.cache / f"base-{fingerprint([about, dict(domain.record)])[:32]}"
+    folder = place.cache / f"base-{_fingerprint(about, Domains(domain, (), domains.input))}"
 
     def make(work: Path) -> None:
+        trained = copy.deepcopy(model)
         trainer = Trainer(run.model_copy(update={"directory": work}), folder.name)
-        train_classifier(model, domain, domains.input, config.train, trainer)
-        save_checkpoint(work, model.to("cpu"), recipe)
+        train_classifier(trained, domain, domains.input, config.train, trainer)
+        save_checkpoint(work, trained.to("cpu"), recipe)
 
     kept(folder, make)
-    return Base(load_checkpoint(folder, model.to("cpu"))[0], recipe, domains, run)
+    # Always read back into the untrained one: training leaves another memory layout, and so other roundings.
+    return Base(load_checkpoint(folder, model)[0], recipe, domains, run)
 
 
-@lru_cache(_REMEMBERED)
+@remembering_errors
 def _protected(text: str, place: Place) -> Made:
-    parts = json.loads(text)
-    config = from_json(parts)
-    parts.pop("method", None)
-    given = _base(json.dumps(parts, sort_keys=True), place)
+    config = from_json(json.loads(text))
+    given = _given(_base(_text(json.loads(text), method=False), place))
     method = config.method
     if method is None:
         return Made(given.model, None)
-    records = {domain.name: dict(domain.record) for domain in given.domains.all()}
-    folder = place.cache / f"protected-{fingerprint([json.loads(text), records])[:32]}"
+    folder = place.cache / f"protected-{_fingerprint(json.loads(text), given.domains)}"
     key = key_of(config) if method.kind == "ownership" else None
 
     def make(work: Path) -> None:
@@ -152,16 +175,21 @@ def _protected(text: str, place: Place) -> Made:
     return Made(model, key)
 
 
-@lru_cache(_REMEMBERED)
+@remembering_errors
 def _answers(text: str, place: Place) -> Mapping[str, Tensor]:
-    given = _base(text, place)
+    given = _given(_base(text, place))
     return {d.name: predict(given.model, d.test, given.domains.input).cpu() for d in given.domains.all()}
 
 
 def base_answers(cell: Cell, place: Place) -> Mapping[str, Tensor]:
     """Classes that the unprotected model gives the test images, int64 ``(N,)`` by domain."""
-    parts = {key: value for key, value in cell.config.items() if key != "method"}
-    return _answers(json.dumps(parts, sort_keys=True), place)
+    return _given(_answers(_text(cell.config, method=False), place))
+
+
+def _fingerprint(config: Mapping[str, Any], domains: Domains) -> str:
+    """Of what is made and of the data's content, wherever it lies."""
+    records = {d.name: {k: v for k, v in d.record.items() if k != "source"} for d in domains.all()}
+    return fingerprint([config, records])[:32]
 
 
 def kept(folder: Path, make: Callable[[Path], None]) -> None:
@@ -217,7 +245,6 @@ def device_of(run: Run) -> torch.device:
 
 
 def forget() -> None:
-    """Let go of the models in memory; those on disk stay."""
-    for memory in (_base, _protected, _answers):
-        with contextlib.suppress(AttributeError):
-            memory.cache_clear()
+    """Let go of models and errors in memory; models on disk stay."""
+    for memory in _MEMORIES:
+        memory.cache_clear()

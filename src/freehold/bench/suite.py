@@ -76,10 +76,10 @@ class Block(Settings):
     )
     curves: Curves | None = None
     forgeries: tuple[str, ...] = Field((), description="false claims by name, or the group all")
-    methods_at_most: dict[str, float] = Field(
+    methods_at_most: dict[str, int | float] = Field(
         default_factory=dict, description="largest value of a field in every method that has it"
     )
-    attacks_at_most: dict[str, float] = Field(
+    attacks_at_most: dict[str, int | float] = Field(
         default_factory=dict, description="the same of attacks; what it shortens is shown as shortened"
     )
     data: dict[str, Any] = Field(default_factory=dict, description="keys of [data] that differ here")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from freehold.bench.account import DROP, MATCHES, OWNER, ST_D, THIEF, Figure, Row
 from freehold.bench.runner import Summary
-from freehold.report.numbers import fixed, percent
+from freehold.report.numbers import SPACE, fixed, percent
 from freehold.report.suite import Entry, Matrix, State
 
 NO_ATTACK = "no attack"
@@ -151,7 +151,7 @@ def _state(row: Row) -> Entry:
     """Of a row without a figure."""
     for state in ("failed", "inapplicable"):
         if row.states[state]:
-            return Entry.without(state, row.reason)  # type: ignore[arg-type]
+            return Entry.without(state, row.reason)
     return Entry.without("missing")
 
 
@@ -168,7 +168,8 @@ def _is_forgery(row: Row) -> bool:
 def _spread(figure: Figure | None, scale: float = 100.0) -> Entry:
     if figure is None:
         return Entry("–")
-    return Entry(fixed(scale * figure.mean, 1), _half(figure, scale))
+    unit = f"{SPACE}%" if scale == 100 else ""
+    return Entry(fixed(scale * figure.mean, 1) + unit, _half(figure, scale))
 
 
 def _half(figure: Figure, scale: float = 100.0) -> str:

@@ -64,14 +64,14 @@ class Spot:
     Attributes:
         name: of the method.
         pays: what the owner pays, in points.
-        plain: what the thief has without an attack, a share.
+        plain: what the thief has without an attack, a share; None where that says nothing.
         worst: the same after the worst attack.
         attack: its name.
     """
 
     name: str
     pays: float
-    plain: float
+    plain: float | None
     worst: float
     attack: str
 

@@ -34,15 +34,18 @@ def pareto(found: Pareto, *, width: int, key: str) -> str:
         )  # fmt: skip
         for index, spot in enumerate(found.spots):
             marker = MARKERS[index % len(MARKERS)]
-            axes.plot([spot.pays] * 2, [spot.plain, spot.worst], color=BAD, lw=1.3, zorder=2)
-            axes.plot(spot.pays, spot.plain, marker, ms=8, mfc=PAPER, mec=GOOD, mew=1.7, zorder=3)
+            if spot.plain is not None:
+                axes.plot([spot.pays] * 2, [spot.plain, spot.worst], color=BAD, lw=1.3, zorder=2)
+                axes.plot(spot.pays, spot.plain, marker, ms=8, mfc=PAPER, mec=GOOD, mew=1.7, zorder=3)
             axes.plot(spot.pays, spot.worst, marker, ms=8, mfc=BAD, mec=BAD, zorder=4)
         best = frontier(found.spots)
         axes.plot([s.pays for s in best], [s.worst for s in best], color=INK, lw=1.2, ls=(0, (2.5, 2)))
         if found.chance is not None:
             axes.axhline(found.chance, color=MUTED, lw=1, ls=(0, (1, 2)))
         axes.set_ylim(-0.04, 1.04)
-        axes.margins(x=0.08)
+        paid = [spot.pays for spot in found.spots]
+        room = max(0.5, 0.08 * (max(paid) - min(paid)))
+        axes.set_xlim(min(paid) - room, max(paid) + room)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
         axes.xaxis.set_major_formatter(lambda value, _: numbers.short(round(value, 6)))
@@ -53,8 +56,7 @@ def pareto(found: Pareto, *, width: int, key: str) -> str:
         axes.spines["bottom"].set_color(MUTED)
         axes.tick_params(axis="both", length=0, labelsize=11.5, labelcolor=MUTED, pad=6)
         spots = "; ".join(
-            f"{s.name}: pays {numbers.short(s.pays)} points, {numbers.percent(s.plain)} before and "
-            f"{numbers.percent(s.worst)} after {s.attack}"
+            f"{s.name}: pays {numbers.short(s.pays)} points, {numbers.percent(s.worst)} after {s.attack}"
             for s in found.spots
         )
         return drawing.inline(figure, key=key, label=f"{found.up} over {found.across}. {spots}.")
@@ -69,12 +71,12 @@ def frontier(spots: Sequence[Spot]) -> list[Spot]:
     return best
 
 
-def marker(index: int) -> str:
-    """A method's mark, for the key beside the drawing."""
-    with drawing.style(f"mark{index}"):
+def mark(index: int, *, key: str) -> str:
+    """A method's mark, for the list beside the drawing."""
+    with drawing.style(key):
         figure, axes = drawing.pixels(14, 14)
         axes.plot(7, 7, MARKERS[index % len(MARKERS)], ms=8, mfc=BAD, mec=BAD)
-        return drawing.inline(figure, key=f"mark{index}", label="")
+        return drawing.inline(figure, key=key, label="")
 
 
 def heat(found: Heat, *, width: int, key: str) -> str:
@@ -157,10 +159,10 @@ def radar(found: Radar, *, width: int, key: str) -> str:
         return drawing.inline(figure, key=key, label=f"{found.title}. {told}.")
 
 
-def outline(index: int) -> str:
-    """A method's line in a radar, for the key beside the drawing."""
+def outline(index: int, *, key: str) -> str:
+    """A method's line in a radar, for the list beside the drawing."""
     colour, dash = STYLES[index % len(STYLES)]
-    with drawing.style(f"outline{index}"):
+    with drawing.style(key):
         figure, axes = drawing.pixels(26, 10)
         axes.plot([1, 25], [5, 5], color=colour, ls=(0, dash) if dash else "-", lw=1.8)
-        return drawing.inline(figure, key=f"outline{index}", label="")
+        return drawing.inline(figure, key=key, label="")

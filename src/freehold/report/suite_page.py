@@ -34,7 +34,11 @@ def _figures(data: SuitePage) -> dict[str, str]:
         for index, heat in enumerate(data.heats):
             key = f"heat-{index}-{name}"
             drawn[key] = suite_figures.heat(heat, width=width, key=key)
-    most = max((len(p.spots) for g in data.groups for p in g.paretos), default=0)
-    drawn |= {f"mark-{index}": suite_figures.marker(index) for index in range(most)}
-    most = max((len(r.series) for g in data.groups for r in g.radars), default=0)
-    return drawn | {f"outline-{index}": suite_figures.outline(index) for index in range(most)}
+    for number, group in enumerate(data.groups):
+        for index, pareto in enumerate(group.paretos):
+            keys = [f"mark-{number}-{index}-{spot}" for spot in range(len(pareto.spots))]
+            drawn |= {key: suite_figures.mark(spot, key=key) for spot, key in enumerate(keys)}
+        for index, radar in enumerate(group.radars):
+            keys = [f"outline-{number}-{index}-{line}" for line in range(len(radar.series))]
+            drawn |= {key: suite_figures.outline(line, key=key) for line, key in enumerate(keys)}
+    return drawn
