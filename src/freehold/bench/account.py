@@ -43,7 +43,6 @@ class Row:
         method: its label.
         kind: ``authorization``, ``ownership``, or empty without a method.
         trial: label of what was done; empty for nothing.
-        strong: the attack has its strong setting.
         states: how many seeds are done, inapplicable, failed, missing.
         figures: by name, over the seeds that are done; shares in [0, 1], drops in points.
         decisions: of the owner's key, one a seed.
@@ -60,7 +59,6 @@ class Row:
     method: str
     kind: str
     trial: str
-    strong: bool
     states: Mapping[str, int]
     figures: Mapping[str, Figure] = field(default_factory=dict)
     decisions: tuple[str, ...] = ()
@@ -108,7 +106,6 @@ def _row(plans: Sequence[Plan], found: Summary) -> Row:
         method=first.method,
         kind=_kind(method),
         trial=first.trial,
-        strong=first.strong,
         states=states,
         figures={name: Figure.of([one[name] for one in measured if name in one]) for name in names},
         decisions=tuple(r["verdict"]["decision"] for r in results if r.get("verdict")),

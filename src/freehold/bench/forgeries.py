@@ -7,8 +7,7 @@ Which claims may rest on material that was published before the release is said 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,12 +19,10 @@ from freehold.attacks.false_claims import adversarial_triggers, labels_after_the
 from freehold.attacks.published import ClaimedLayer, PassportClaim, TriggerClaim
 from freehold.attacks.substitute import Substitute
 from freehold.bench.cell import Cell
-from freehold.bench.stages import Base, Made, Place, base, protected
+from freehold.bench.scene import SHARE, TRIGGERS, Forged, Scene
+from freehold.bench.stages import Place, base, protected
 from freehold.errors import ProblemsError
-from freehold.keys import Key
-from freehold.metrics.accuracy import share_correct
 from freehold.models.norm_pairs import NormPair
-from freehold.ownership.base import OwnershipMethod, method_of
 from freehold.ownership.forgery import (
     forged_key,
     ground,
@@ -39,70 +36,13 @@ from freehold.ownership.passport_affine import HiddenNet
 from freehold.ownership.passport_marks import draw_marks
 from freehold.ownership.suspect import ModuleSuspect
 from freehold.plugin import Problem
-from freehold.seeds import derive, generator
-from freehold.training import Run, Trainer
+from freehold.seeds import generator
+from freehold.training import Trainer
 
 SECRET = bytes(range(100, 132))  # the forger's
-SHARE = 0.1  # of the training images that he has
 DRAWS = 20  # of which the luckiest is brought
 GROUND = 1 << 16  # secrets that are tried
-TRIGGERS = 100
 INNOCENT, OWN = 1000, (2000, 3000)  # added to the seed: of a network nobody marked, and of the forger's
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a forger finds."""
-
-    given: Base
-    made: Made
-    key: Key
-    seed: int
-    others: Callable[[int], nn.Module]
-
-    @property
-    def suspect(self) -> ModuleSuspect:
-        """The released model."""
-        return ModuleSuspect(self.made.model, self.given.domains.input, name="the released model")
-
-    @property
-    def method(self) -> OwnershipMethod:
-        """The owner's, with its settings."""
-        return method_of(self.key)
-
-    @property
-    def run(self) -> Run:
-        """The forger's randomness."""
-        return self.given.run.model_copy(update={"seed": derive(self.seed, "attacker")})
-
-    def accuracy(self, model: nn.Module) -> float:
-        """On the authorized test images."""
-        return share_correct(model, self.given.domains.all()[0].test, self.given.domains.input)
-
-    def images(self) -> Any:
-        """The training images that were stolen."""
-        train = self.given.domains.all()[0].train
-        rows = torch.randperm(len(train), generator=generator(self.seed, "stolen"))
-        return train.take(rows[: max(TRIGGERS, round(SHARE * len(rows)))])
-
-
-@dataclass(frozen=True)
-class Forged:
-    """A claim: how it fares as published (None: it answers our own reading only), and its key.
-
-    Attributes:
-        published: figures and ``accepted``.
-        key: that is brought.
-        model: that is claimed.
-        early: the forger's commitment was published before the release.
-        presented: the commitment that he calls his.
-    """
-
-    published: Mapping[str, Any] | None
-    key: Key
-    model: nn.Module
-    early: bool = False
-    presented: str | None = None
 
 
 def forge(name: str, cell: Cell, place: Place) -> dict[str, Any]:

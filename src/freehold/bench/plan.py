@@ -37,7 +37,6 @@ class Plan:
         model: the architecture.
         method: label of the method.
         trial: label of what is done to the protected model; empty for nothing.
-        strong: the attack has its strong setting.
     """
 
     cell: Cell
@@ -46,7 +45,6 @@ class Plan:
     model: str
     method: str
     trial: str
-    strong: bool = False
 
     @property
     def seed(self) -> int:
@@ -85,7 +83,7 @@ def _block(suite: Suite, block: Block) -> Iterator[Plan]:
                         if method is None
                         else _trials(block, pair, method, attacks, where)
                     )
-                    for trial_label, trial, strong in trials:
+                    for trial_label, trial in trials:
                         yield Plan(
                             Cell.of(config, trial),
                             block.name,
@@ -93,7 +91,6 @@ def _block(suite: Suite, block: Block) -> Iterator[Plan]:
                             model_label(model),
                             label,
                             trial_label,
-                            strong,
                         )
 
 
@@ -111,14 +108,14 @@ def _config(
     )  # fmt: skip
 
 
-Named = tuple[str, Trial, bool]  # label, trial, and whether it is an attack in its strong setting
+Named = tuple[str, Trial]  # label and trial
 
 
 def _trials(
     block: Block, pair: Pair, method: Plugin, attacks: Mapping[str, Plugin], where: str
 ) -> Iterator[Named]:
     """What one method goes through on one pair."""
-    yield "", Trial(), False
+    yield "", Trial()
     chosen = {choice.label or choice.name: choice for choice in block.attacks}
     for label, attack in attacks.items():
         assert isinstance(attack, Attack)
@@ -132,11 +129,8 @@ def _trials(
                 where=f"{where}: attacks: {label}",
                 fix="move one of them to another block",
             )
-        strong = bool(attack.stronger) and all(
-            getattr(attack, key) == value for key, value in attack.stronger.items()
-        )
         fields = attack.against(method.name).model_dump(mode="json")
-        yield label, Trial(kind="attack", name=attack.name, fields=fields, data=data), strong
+        yield label, Trial(kind="attack", name=attack.name, fields=fields, data=data)
     if block.curves is not None and pair.unauthorized:
         for name in block.curves.attackers:
             if name not in ATTACKERS:
@@ -150,7 +144,7 @@ def _trials(
                 f"unknown forgery {name!r}", where=f"{where}: forgeries", fix=nearest(name, FORGERIES)
             )
         if method.kind == "ownership":
-            yield name, Trial(kind="forgery", name=name), False
+            yield name, Trial(kind="forgery", name=name)
 
 
 def _reference(block: Block, attacker: str, where: str) -> Iterator[Named]:
@@ -165,7 +159,7 @@ def _curve(curves: Curves, name: str, where: str) -> Named:
             f"unknown budget {curves.budget!r}", where=f"{where}: curves", fix=nearest(curves.budget, BUDGETS)
         )
     fields = {"budget": curves.budget, "sizes": list(Grid(sizes=curves.sizes, seeds=1).sizes)}
-    return f"curve: {name}", Trial(kind="curve", name=name, fields=fields, data="unauthorized"), False
+    return f"curve: {name}", Trial(kind="curve", name=name, fields=fields, data="unauthorized")
 
 
 def _resolved(
@@ -226,7 +220,7 @@ def _capped(one: Plugin, at_most: Mapping[str, int | float]) -> Plugin:
         for key, most in at_most.items()
         if key in type(one).model_fields and (getattr(one, key) is None or getattr(one, key) > most)
     }
-    return type(one)(**{**one.model_dump(), **changed}) if changed else one
+    return type(one)(**{**one.model_dump(exclude_unset=True), **changed}) if changed else one
 
 
 def _known_sources(pair: Pair, where: str) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from freehold.artifacts import write_file
 from freehold.artifacts.files import writing
 from freehold.bench.account import rows
-from freehold.bench.pictures import page
+from freehold.bench.formats import cells_csv, latex, markdown, rows_csv
+from freehold.bench.page import page
 from freehold.bench.runner import look
 from freehold.bench.suite import Suite
-from freehold.bench.tables import cells_csv, groups, latex, markdown, matrices, rows_csv
+from freehold.bench.tables import groups, matrices
 from freehold.report.suite_page import render_suite
 
 
