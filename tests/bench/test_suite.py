@@ -27,6 +27,7 @@ def written(tmp_path, text: str):
         (0, {"methods": [{"name": "map", "stepz": 3}]}, r"map\.stepz: unknown key \(did you mean 'steps'"),
         (0, {"methods": [{"name": "map", "steps": 0}]}, "steps"),
         (0, {"methods": ["map", {"name": "map", "steps": 3}]}, "two entries are called 'map'"),
+        (0, {"attacks": [{"name": "all", "data": "unauthorized"}]}, "a group is named alone"),
         (0, {"attacks": ["prun"]}, r"attacks: unknown: 'prun' \(did you mean 'prune'\?\)"),
         (0, {"attacks": [{"name": "prune", "shar": 0.1}]}, r"did you mean 'share'"),
         (

@@ -175,6 +175,8 @@ def _resolved(
     registered = [name for name in sorted(names()) if _is(name, kind)]
     for choice in choices:
         if choice.name in groups:
+            if choice.label or choice.strong or choice.data or choice.fields:
+                raise ConfigError("a group is named alone", where=f"{where}: {choice.name}")
             for name in registered:
                 one = find(name)
                 if choice.name in KINDS and one.kind != choice.name:
@@ -184,7 +186,7 @@ def _resolved(
                     continue
                 label = f"{name}, strong" if strong else name
                 if label not in named:
-                    found[label] = _made(one, Choice(name=name, strong=strong, fields=choice.fields), where)
+                    found[label] = _made(one, Choice(name=name, strong=strong), where)
             continue
         if choice.name not in registered:
             options = [*groups, *registered]
