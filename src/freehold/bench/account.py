@@ -50,6 +50,8 @@ class Row:
         curves: one learning curve a seed.
         cost: means over the seeds: images, queries, steps of the attack; processor seconds of the cell.
         chance: accuracy of guessing.
+        rate: chance of a match for who knows nothing of the key.
+        before: unauthorized accuracy of the unprotected model, mean over seeds.
         reason: why it is inapplicable or failed, of the first such seed.
     """
 
@@ -67,7 +69,8 @@ class Row:
     reason: str = ""
     cost: Mapping[str, float] = field(default_factory=dict)
     chance: float = 0.0
-    before: float | None = None  # unauthorized accuracy of the unprotected model, mean over seeds
+    rate: float = 0.0
+    before: float | None = None
 
     @property
     def seeds(self) -> int:
@@ -116,6 +119,7 @@ def _row(plans: Sequence[Plan], found: Summary) -> Row:
         reason=_reason(outcomes),
         cost=_cost(results, outcomes),
         chance=domains[0]["chance"] if domains else 0.0,
+        rate=next((r["verdict"]["rate"] for r in results if r.get("verdict")), 0.0),
         before=sum(closed) / len(closed) if closed else None,
     )
 

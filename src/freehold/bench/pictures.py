@@ -72,9 +72,13 @@ def radar_of_marks(rows: Sequence[Row]) -> Radar:
     def left(base: Row, row: Row) -> float | None:
         if MATCHES not in row.figures or MATCHES not in base.figures:
             return None
-        return row.figures[MATCHES].mean / base.figures[MATCHES].mean
+        made = base.figures[MATCHES].mean - base.rate
+        return (row.figures[MATCHES].mean - base.rate) / made if made > 0.05 else None
 
-    caption = "Matching answers or bits after each attack, as a share of those before it."
+    caption = (
+        "Matching answers or bits above chance after each attack, as a share of those before it; a method "
+        "that shows no mark before has no line."
+    )
     return _rings(
         "Robustness of marks", caption, [r for r in rows if r.kind == "ownership" and not r.forged], left
     )
