@@ -37,8 +37,12 @@ def nearest(name: str, options: Iterable[str]) -> str:
 
 
 def config_error(error: ValidationError, model: type[BaseModel], *, where: str = "") -> ConfigError:
-    """The first fault of a pydantic validation as one of ours, with the nearest field name."""
-    fault = error.errors(include_url=False)[0]
+    """The first fault of a pydantic validation as one of ours, with the nearest field name.
+
+    An unknown key goes first: where one is misspelt, the right one is missing as well.
+    """
+    faults = error.errors(include_url=False)
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     path = ".".join(str(part) for part in (where, *fault["loc"]) if str(part))
     if fault["type"] == "extra_forbidden":
         owner = _model_at(model, fault["loc"][:-1])

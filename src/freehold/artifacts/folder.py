@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from freehold.artifacts.files import as_json, file_hash, sync, write_file, writing
+from freehold.artifacts.locks import acquire, release
 from freehold.artifacts.log import RunLog
 from freehold.artifacts.manifest import FORMAT, MANIFEST, RUN, files_of, manifest, verify_run
 from freehold.errors import OutputError, UsageError
@@ -89,7 +87,7 @@ class RunFolder:
         if self.writes:
             with writing(self.final):
                 self.final.parent.mkdir(parents=True, exist_ok=True)
-                self._handle = _acquire(self._lock)
+                self._handle = acquire(self._lock)
             try:
                 self._open()
             except BaseException:
@@ -155,9 +153,7 @@ class RunFolder:
             self._log.close()
         if failed and self._ours and not any(p.name.endswith(_KEPT) for p in self.path.glob("*")):
             shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._lock.unlink()
-        os.close(self._handle)
+        release(self._lock, self._handle)
 
 
 def _partial(path: Path) -> Path:
@@ -202,28 +198,6 @@ def _difference(old: Any, new: Any, where: str = "") -> str:
 
 def _passing(name: str) -> bool:
     return name.endswith(_PASSING) or name.rsplit("/", 1)[-1].startswith(".")
-
-
-def _acquire(path: Path) -> int:
-    """A descriptor that holds the lock; the system lets go of it when the process ends, however it ends."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with contextlib.suppress(FileNotFoundError):  # whoever held it before may have removed the file
-                if os.fstat(handle).st_ino == path.stat().st_ino:
-                    return handle
-        except BlockingIOError:
-            os.close(handle)
-            raise OutputError(
-                "another process is working on this run",
-                where=str(path),
-                fix="wait for it or choose another folder",
-            ) from None
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
 
 
 def _now() -> str:

@@ -14,6 +14,7 @@ import typer
 
 from freehold.cli import (
     attack,
+    bench,
     check,
     claim,
     claims,
@@ -58,6 +59,7 @@ app.add_typer(key.app, name="key")
 app.add_typer(claims.app, name="claims")
 app.command("export")(export.export)
 app.command("scan")(scan.scan)
+app.add_typer(bench.bench, name="bench")
 app.command("list")(listing.list_plugins)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

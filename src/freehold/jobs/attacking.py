@@ -71,7 +71,7 @@ def attack(
     config = from_json(run["config"])
     shipped, recipe = load_shipped(directory, uri)
     domains = load_domains(config, recipe.input)
-    mine = _of_attacker(domains, data or method.prey)
+    mine = of_attacker(domains, data or method.prey)
     if config.method is not None:
         method = method.against(config.method.name)
     attacked = method.run(shipped, mine, recipe.input, run=config.run(progress=progress))
@@ -79,7 +79,7 @@ def attack(
     return AttackReport(directory, evaluation, {**attacked.record, "data": mine.name})
 
 
-def _of_attacker(domains: Domains, data: str) -> Domain:
+def of_attacker(domains: Domains, data: str) -> Domain:
     """The images of the attacker; of a closed domain only such as no defender trained on."""
     if data == "authorized" and domains.authorized is not None:
         return domains.authorized

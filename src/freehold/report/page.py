@@ -10,12 +10,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from freehold.errors import DataError, OutputError
 from freehold.report import chance, curves, figures, numbers
 from freehold.report.contents import PageData, by_role
 from freehold.report.parts import ROLES, DomainResult, Role
+
+if TYPE_CHECKING:
+    import jinja2
 
 WIDE, NARROW, PANEL = 760, 350, 360  # widths of the drawings in CSS pixels
 THUMBNAIL = 160  # larger sample images are shrunk to this many pixels
@@ -59,17 +62,38 @@ def render_page(data: PageData) -> str:
     Raises:
         DataError: a sample image that is none.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
+    html = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            data=data,
+            domains=by_role(data.domains),
+            headlines=[_Headline.of(role, found) for role in ROLES if (found := data.of_role(role))],
+            figures={name: Markup(svg) for name, svg in _figures(data).items()},
+        )
+    )
+    return without_controls(html)
+
+
+def without_controls(html: str) -> str:
+    """``html`` with what no HTML document may hold shown as such."""
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", html)
+
+
+def environment() -> jinja2.Environment:
+    """Where the templates are, and how they write figures."""
+    import jinja2
+
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("freehold.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    found.filters.update(
         percent=numbers.percent,
         points=numbers.points,
         change=numbers.change,
@@ -84,16 +108,10 @@ def render_page(data: PageData) -> str:
         odds=numbers.odds,
         small=numbers.small,
     )
-    environment.globals.update(
+    found.globals.update(
         interval=numbers.interval, between=numbers.between, line=curves.line, is_log=curves.is_log
     )
-    html = environment.get_template("page.html.j2").render(
-        data=data,
-        domains=by_role(data.domains),
-        headlines=[_Headline.of(role, found) for role in ROLES if (found := data.of_role(role))],
-        figures={name: Markup(svg) for name, svg in _figures(data).items()},
-    )
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", html)
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""What the benchmark itself costs: time outside cells, resuming, listing, and Ray against plain processes.
+
+    python benchmarks/bench_overhead.py [--suite quick] [--ray]
+
+Runs the suite in this process with nothing cached, then once more when it is finished; lists 10,000 results.
+``--ray`` also runs it as two plain processes that take half of the cells each, and on Ray with two workers,
+and compares every result bit for bit: this needs two idle cores. Writes results/bench.json and leaves with 1
+if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from freehold.bench import Outcome, Store, load_suite, plan, run_suite
+from freehold.bench.ray import OnRay
+from freehold.bench.runner import InProcess
+from freehold.bench.stages import Place
+
+RESULT = Path(__file__).resolve().parent / "results" / "bench.json"
+DATA = Path(os.environ.get("FREEHOLD_DATA", "."))
+BARS = {
+    "outside cells, share of processor time": 0.02,
+    "resume of the finished suite, seconds": 3.0,
+    "10,000 results listed, seconds": 2.0,
+    "Ray with two workers / two plain processes": 1.1,
+}
+
+
+def alone(name: str, folder: Path) -> dict[str, Any]:
+    began, spent = time.monotonic(), time.process_time()
+    found = run_suite(load_suite(name), folder / "alone", place=Place(DATA, folder / "cache"))
+    seconds, spent = time.monotonic() - began, time.process_time() - spent
+    inside = sum(outcome.made["processor_seconds"] for outcome in found.outcomes.values())
+    return {
+        "cells": found.counts(),
+        "seconds": round(seconds, 1),
+        "processor seconds": round(spent, 1),
+        "outside cells, share of processor time": round((spent - inside) / spent, 5),
+    }
+
+
+def resumed(name: str, folder: Path) -> float:
+    """Seconds of a new process; the best of three, since the machine is not ours alone."""
+    command = [sys.executable, "-m", "freehold", "bench", "run", name, "--results", str(folder / "alone")]
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        subprocess.run(command, check=False, capture_output=True)
+        times.append(time.monotonic() - began)
+    return round(min(times), 2)
+
+
+def listed(folder: Path) -> float:
+    """Seconds to read 10,000 results as large as those of the suite."""
+    results = list(Store(folder / "alone").outcomes().values())
+    many = folder / "many" / "cells"
+    many.mkdir(parents=True)
+    for number in range(10_000):
+        like = results[number % len(results)]
+        cell = type(like.cell)({**like.cell.config, "seed": 1000 + number}, like.cell.trial)
+        one = Outcome(cell, like.status, like.result, like.error, like.made)
+        (many / f"{cell.name}.json").write_text(json.dumps(one.to_json(), indent=1))
+    began = time.monotonic()
+    assert len(Store(folder / "many").outcomes()) == 10_000
+    return round(time.monotonic() - began, 2)
+
+
+def half(name: str, folder: str, index: int) -> None:
+    cells = list({p.cell.name: p.cell for p in plan(load_suite(name))}.values())
+    mine = cells[: len(cells) // 2] if index == 0 else cells[len(cells) // 2 :]
+    store = Store(Path(folder) / f"half-{index}")
+    for outcome in InProcess().outcomes(mine, Place(DATA, Path(folder) / f"cache-{index}")):
+        store.write(outcome)
+
+
+def side_by_side(name: str, folder: Path) -> dict[str, Any]:
+    spawn, began = multiprocessing.get_context("spawn"), time.monotonic()
+    both = [spawn.Process(target=half, args=(name, str(folder), index)) for index in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    plain, began = time.monotonic() - began, time.monotonic()
+    suite = load_suite(name)
+    place = Place(DATA, folder / "cache-ray")
+    run_suite(suite, folder / "ray", place=place, runner=OnRay(suite.needs, workers=2))
+    ray = time.monotonic() - began
+    known = {n: o.digest for n, o in Store(folder / "alone").outcomes().items()}
+    on_ray = {n: o.digest for n, o in Store(folder / "ray").outcomes().items()}
+    return {
+        "two plain processes, seconds": round(plain, 1),
+        "Ray with two workers, seconds": round(ray, 1),
+        "Ray with two workers / two plain processes": round(ray / plain, 3),
+        "results equal bit for bit": known == on_ray,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--suite", default="quick")
+    parser.add_argument("--ray", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        os.environ["FREEHOLD_CACHE"] = str(folder / "images")  # synthetic images are part of the cost
+        found = alone(args.suite, folder)
+        found["resume of the finished suite, seconds"] = resumed(args.suite, folder)
+        found["10,000 results listed, seconds"] = listed(folder)
+        if args.ray:
+            found |= side_by_side(args.suite, folder)
+    found["bars"] = {
+        name: {"most": bar, "holds": found[name] <= bar} for name, bar in BARS.items() if name in found
+    }
+    RESULT.write_text(json.dumps({"suite": args.suite, **found}, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+    sys.exit(
+        not all(bar["holds"] for bar in found["bars"].values())
+        or found.get("results equal bit for bit") is False
+    )
+
+
+if __name__ == "__main__":
+    main()
