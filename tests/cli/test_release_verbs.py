@@ -114,7 +114,7 @@ def test_no_trace_of_the_key_in_a_release_or_in_what_is_said(freehold, marked, t
     bad = freehold("export", marked, marked / "inside", "--key", key_of(marked), "--debug")
     assert ended.code == 0 and bad.code == 64 and "Traceback" in bad.err
     key = Key.load(key_of(marked), PASSPHRASE)
-    assert PLANTED.hex().encode() in key._described()  # it was planted
+    assert PLANTED.hex().encode() in key.packed()  # it was planted
     labels = key.stream("labels").integers(10, 60).tolist()
     forms = [b"canary-canary", PLANTED.hex().encode(), base64.b64encode(PLANTED)[:-4], PASSPHRASE.encode()]
     forms += [join.join(map(str, labels[:20])).encode() for join in (", ", ",", " ")]

@@ -21,7 +21,7 @@ from freehold.training import Trainer
 from freehold.training.classifier import Supervised, train_classifier
 
 MASTER = Key(bytes(range(32)), "ACME")
-METHOD = TriggerSet()
+METHOD = TriggerSet(triggers=100)
 
 
 def key_of(name: str, *, method: TriggerSet = METHOD, classes: int = 10, spec: InputSpec = SPEC) -> Key:

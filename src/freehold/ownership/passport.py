@@ -103,8 +103,8 @@ class Passport(OwnershipMethod):
         return 0
 
     def exhibits(self, key: Key) -> tuple[str, ...]:
-        """Names of the marked layers."""
-        return tuple(pair.layer for pair in _pairs(key))
+        """Names of the marked layers, and of those in front of them that are aligned as well."""
+        return tuple(p.layer for p in _pairs(key, "aligned" if self.reading == "aligned" else "layers"))
 
     def _observe(self, suspect: Suspect, key: Key) -> Iterator[Tensor]:
         """Bits layer by layer.
