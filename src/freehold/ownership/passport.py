@@ -103,8 +103,10 @@ class Passport(OwnershipMethod):
         return 0
 
     def exhibits(self, key: Key) -> tuple[str, ...]:
-        """Names of the marked layers."""
-        return tuple(pair.layer for pair in _pairs(key))
+        """Names of the marked layers, and of those that are aligned on the way to them."""
+        return tuple(
+            pair.layer for pair in _pairs(key, "layers" if self.reading == "published" else "aligned")
+        )
 
     def _observe(self, suspect: Suspect, key: Key) -> Iterator[Tensor]:
         """Bits layer by layer.
