@@ -17,10 +17,10 @@ demo: $(VENV)/installed
 	$(BIN)/freehold demo
 
 test: $(VENV)/installed
-	$(ONE) $(BIN)/python -m pytest -m 'not slow'
+	$(ONE) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 test-all: $(VENV)/installed
-	$(ONE) $(BIN)/python -m pytest
+	$(ONE) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

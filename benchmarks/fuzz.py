@@ -102,6 +102,61 @@ def configurations() -> tuple[list[bytes], Read]:
     return [sound], read
 
 
+def _valid(name: str) -> bytes:
+    return (Path(__file__).parents[1] / "tests" / "vectors" / "valid" / name).read_bytes()
+
+
+def claims() -> tuple[list[bytes], Read]:
+    from freehold.evidence.claim import read
+
+    return [_valid("claim.json"), _valid("claim-stamped.json")], read
+
+
+def statements() -> tuple[list[bytes], Read]:
+    """What a claim says, signed again after each change."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from freehold.evidence.claim import read
+    from freehold.evidence.statement import envelope, read_envelope
+
+    signer = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
+    said = read_envelope(_valid("claim.json"), where="claim").statement
+    return [said], lambda data: read(envelope(data, signer).to_bytes())
+
+
+def bundles() -> tuple[list[bytes], Read]:
+    from freehold.evidence.bundle import read_bundle
+
+    path = Path(tempfile.mkdtemp()) / "b.zip"
+
+    def read(data: bytes) -> object:
+        path.write_bytes(data)
+        return read_bundle(path)
+
+    return [_valid("bundle.zip"), _valid("bundle-signed.zip")], read
+
+
+def contents() -> tuple[list[bytes], Read]:
+    """The case, key or answers of a bundle, packed again after each change, and everything recomputed."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from evidence_kit import inside, repacked
+
+    from freehold.evidence.bundle import read_bundle
+    from freehold.evidence.check import Known, check_bundle
+    from freehold.evidence.container import archive_of
+
+    path, files = Path(tempfile.mkdtemp()) / "b.zip", inside(_valid("bundle.zip"))
+    names = ("case.json", "opening.json", "answers.json")
+
+    def read(data: bytes) -> object:
+        changed = {**files, names[data[0] % 3]: data[1:]} if data else files
+        same = data and data[0] % 3 == 0  # a case names the files as it likes
+        path.write_bytes(archive_of(changed, where="x") if same else repacked(changed))
+        return check_bundle(read_bundle(path), Known())
+
+    return [bytes([number]) + files[name] for number, name in enumerate(names)], read
+
+
 TARGETS: dict[str, Callable[[], tuple[list[bytes], Read]]] = {
     "safetensors": safetensors,
     "onnx": onnx,
@@ -109,6 +164,10 @@ TARGETS: dict[str, Callable[[], tuple[list[bytes], Read]]] = {
     "torch archive": archives,
     "recipe": recipes,
     "configuration": configurations,
+    "claim": claims,
+    "statement of a claim": statements,
+    "bundle": bundles,
+    "contents of a bundle": contents,
 }
 
 

@@ -533,7 +533,7 @@ def test_bits_are_read_again_in_the_weights_of_the_bundle(passported, tmp_path, 
     path = bundle(tmp_path / "b.zip", claim, marked.key, one)
     found = read_bundle(path)
     assert found.case.predicate.verdict.decision == "MATCH"
-    assert found.queries is None and sorted(found.weights)[-1] == "features.7"
+    assert found.queries is None and "features.18" in found.weights
     assert links(path)["statistics"] == "holds" and accepted(path, folder, one)
     innocent = ModuleSuspect(ModelSpec(uri="convnet", num_classes=10).build(seed=9), spec, name="one")
     assert not accepted(path, folder, innocent)

@@ -132,7 +132,7 @@ def _method(key: Key) -> OwnershipMethod:
     classes = key.facts["num_classes"]
     if not isinstance(classes, int) or not 2 <= classes <= CLASSES:
         raise ArtifactError("the key is for no number of classes", where="opening")
-    for pair in (*key.facts.get("layers", []), *key.facts.get("aligned", [])):
+    for pair in [*key.facts.get("layers", []), *key.facts.get("aligned", [])]:
         sizes = pair["channels"], pair["fan_in"]
         if not all(isinstance(size, int) and size > 0 for size in sizes) or math.prod(sizes) > WEIGHTS:
             raise ArtifactError("the key marks layers of no size", where="opening")
