@@ -21,7 +21,7 @@ from freehold.training import Trainer
 from freehold.training.classifier import Supervised, train_classifier
 
 MASTER = Key(bytes(range(32)), "ACME")
-METHOD = TriggerSet(triggers=100)
+METHOD = TriggerSet(triggers=60)
 
 
 def key_of(name: str, *, method: TriggerSet = METHOD, classes: int = 10, spec: InputSpec = SPEC) -> Key:
@@ -29,7 +29,7 @@ def key_of(name: str, *, method: TriggerSet = METHOD, classes: int = 10, spec: I
     return MASTER.for_customer(name).bound(method.name, method.model_dump(mode="json"), facts)
 
 
-KEYS = {f"customer {number}": key_of(f"customer {number}") for number in range(TOGETHER + 4)}
+KEYS = {f"customer {number}": key_of(f"customer {number}") for number in range(TOGETHER + 1)}
 COMMITTED = [key.commitment.upper() for key in KEYS.values()]
 
 
@@ -52,8 +52,8 @@ def test_the_customer_whose_copy_it_is_is_named(name):
     one = knowing(KEYS[name], 0.6)
     found = trace(one, KEYS, commitments=COMMITTED)
     assert found.decision == Decision.MATCH and found.customer == name == found.copies[0].customer
-    assert found.queries == one.queries == 100 * len(KEYS) and len(found.copies) == len(KEYS)
-    assert all(copy.verdict.committed and copy.verdict.queries == 100 for copy in found.copies)
+    assert found.queries == one.queries == 60 * len(KEYS) and len(found.copies) == len(KEYS)
+    assert all(copy.verdict.committed and copy.verdict.queries == 60 for copy in found.copies)
     p_values = [copy.verdict.p_value for copy in found.copies]
     assert found.copies[0].verdict.p_adjusted >= holm(p_values)[0]
     assert found.copies[0].verdict.p_adjusted == pytest.approx(
@@ -77,13 +77,13 @@ def test_where_none_reaches_the_level_nobody_is_named():
         and "no customer's mark" in found.reason
     )
     # The same answers decide where fewer customers share the level, or where the keys were committed to.
-    edge = knowing(KEYS["customer 3"], 0.45)
+    edge = knowing(KEYS["customer 3"], 0.5)
     assert trace(edge, KEYS, commitments=COMMITTED).customer == "customer 3"
     assert trace(edge, KEYS).decision == Decision.INCONCLUSIVE
 
 
 def test_a_match_alone_is_none_among_many():
-    for share in range(20, 40):
+    for share in range(24, 48, 2):
         one = knowing(KEYS["customer 3"], share / 100)
         alone = trace(one, {"customer 3": KEYS["customer 3"]}, commitments=COMMITTED)
         if alone.customer:
@@ -92,7 +92,7 @@ def test_a_match_alone_is_none_among_many():
     pytest.fail("no share decides")
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_innocent_are_not_accused(seed):
     generator = torch.Generator().manual_seed(seed)
     constant = answers(lambda count: torch.full((count,), seed))
@@ -129,12 +129,12 @@ def test_few_answers_cannot_name_anybody():
 
 def test_four_copies_of_one_model_are_told_apart_after_fine_tuning():
     spec = InputSpec(size=16)
-    digits = load_domain("digits", limit=240)
+    digits = load_domain("digits", limit=160)
     domains = Domains(digits, [], spec)
     source = Small()
-    train_classifier(source, digits, spec, Supervised(steps=40), Trainer(quiet()))
+    train_classifier(source, digits, spec, Supervised(steps=20), Trainer(quiet()))
     method = TriggerSet(
-        recipe="plain", triggers=60, steps=60, lr=5e-3, weight=1.0, batch_size=16, trigger_batch=60
+        recipe="plain", triggers=60, steps=60, lr=0.005, weight=1.0, batch_size=16, trigger_batch=60
     )
     names = ("north", "east", "south", "west")
     copies = {
