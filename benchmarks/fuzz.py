@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "evidence" / "fuzz.json"
+VECTORS = Path(__file__).parents[1] / "tests" / "vectors"
 Read = Callable[[bytes], object]
 
 
@@ -102,6 +103,39 @@ def configurations() -> tuple[list[bytes], Read]:
     return [sound], read
 
 
+def claims() -> tuple[list[bytes], Read]:
+    from freehold.evidence.claim import read
+
+    return [path.read_bytes() for path in sorted((VECTORS / "valid").glob("*.json"))], read
+
+
+def bundles() -> tuple[list[bytes], Read]:
+    from freehold.evidence.bundle import read_bundle
+
+    path = Path(tempfile.mkdtemp()) / "case.zip"
+
+    def read(data: bytes) -> object:
+        path.write_bytes(data)
+        return read_bundle(path)
+
+    return [found.read_bytes() for found in sorted((VECTORS / "valid").glob("*.zip"))], read
+
+
+def vaults() -> tuple[list[bytes], Read]:
+    """The digest at the end is made to fit, so that changes reach what lies behind it."""
+    from freehold.keys import vault
+
+    path = Path(tempfile.mkdtemp()) / "a.key"
+    vault.LOG2_N = 14
+    vault.write_vault(path, b"plain", "phrase")
+
+    def read(data: bytes) -> object:
+        path.write_bytes(data + hashlib.sha256(data).digest())
+        return vault.read_vault(path, "phrase")
+
+    return [path.read_bytes()[:-32]], read
+
+
 TARGETS: dict[str, Callable[[], tuple[list[bytes], Read]]] = {
     "safetensors": safetensors,
     "onnx": onnx,
@@ -109,6 +143,9 @@ TARGETS: dict[str, Callable[[], tuple[list[bytes], Read]]] = {
     "torch archive": archives,
     "recipe": recipes,
     "configuration": configurations,
+    "claim": claims,
+    "bundle": bundles,
+    "vault": vaults,
 }
 
 

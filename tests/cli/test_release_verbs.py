@@ -165,6 +165,21 @@ def test_a_bound_model_says_what_it_was_licensed_for(freehold, bound, tmp_path):
     assert freehold("export", tmp_path / "out", tmp_path / "two").code == 64
 
 
+def test_a_claim_lies_beside_the_weights_it_is_on(freehold, marked, bound, tmp_path, monkeypatch):
+    monkeypatch.setenv("FREEHOLD_SIGNING_PASSPHRASE", "another-phrase-3141")
+    assert freehold("keygen", tmp_path / "owner.pem").code == 0
+    claim = ["--owner-key", tmp_path / "owner.pem", "--out", tmp_path / "c.json"]
+    assert freehold("claim", marked, key_of(marked), *claim).code == 0
+    ended = freehold("export", marked, tmp_path / "out", "--claim", tmp_path / "c.json", "--json")
+    assert ended.code == 0 and len(ended.json["signer"]) == 64
+    assert (tmp_path / "out" / "claim.json").read_bytes() == (tmp_path / "c.json").read_bytes()
+    assert ended.json["signer"] in (tmp_path / "out" / "README.md").read_text()
+    other = freehold("export", bound, tmp_path / "two", "--claim", tmp_path / "c.json")
+    assert other.code == 65 and "a claim on another model.safetensors" in other.err
+    torn = freehold("export", bound, tmp_path / "two", "--claim", tmp_path / "owner.pem")
+    assert torn.code == 65 and not (tmp_path / "two").exists()
+
+
 def test_names_out_of_a_run_are_never_markup(freehold, bound, tmp_path):
     from freehold.evidence.modelcard import model_card
     from freehold.evidence.released import Release
