@@ -114,7 +114,7 @@ def test_no_trace_of_the_key_in_a_release_or_in_what_is_said(freehold, marked, t
     bad = freehold("export", marked, marked / "inside", "--key", key_of(marked), "--debug")
     assert ended.code == 0 and bad.code == 64 and "Traceback" in bad.err
     key = Key.load(key_of(marked), PASSPHRASE)
-    assert PLANTED.hex().encode() in key._described()  # it was planted
+    assert PLANTED.hex().encode() in key.opening()  # it was planted
     labels = key.stream("labels").integers(10, 60).tolist()
     forms = [b"canary-canary", PLANTED.hex().encode(), base64.b64encode(PLANTED)[:-4], PASSPHRASE.encode()]
     forms += [join.join(map(str, labels[:20])).encode() for join in (", ", ",", " ")]
@@ -218,6 +218,9 @@ def test_what_cannot_be_exported_is_refused_in_one_line(freehold, bound, marked,
     refused(64, "would alter it", bound, bound / "out")
     refused(73, "holds no run", bound, tmp_path / "used")
     Key(b"\1" * 32).bound("trigger-set", {}, {}).save(tmp_path / "k", PASSPHRASE)
+    Key(b"\1" * 32).save(tmp_path / "unbound", PASSPHRASE)
+    refused(77, "unknown method", bound, tmp_path / "out", "--key", tmp_path / "unbound")
+    (tmp_path / "unbound").unlink()
     refused(77, "not the key of this run", marked, tmp_path / "out", "--key", tmp_path / "k")
     assert {path.name for path in tmp_path.iterdir()} == {"used", "k"}
 

@@ -93,6 +93,7 @@ HIDDEN = {
     "space in a name": b"ctorch Size\n\n.",
     "old instance": b"(S'true'\niposix\nsystem\n.",
     "object": b"(cposix\nsystem\nS'true'\no.",
+    "broken off after the deed": b"cposix\nsystem\n(S'true'\ntR\xff",
     "extension": b"\x80\x02\x82\x01.",
     "persistent name as text": b"Pabc\n.",
     "out-of-band buffer": b"\x80\x05\x97.",

@@ -86,6 +86,7 @@ def export(
         )
     if key is not None and about.get("commitment", key.commitment) != key.commitment:
         raise SecretError("is not the key of this run", where="key", fix="name the key that was made with it")
+    method = method_of(key) if key is not None else None
     signed = _claimed(Path(claim), run) if claim is not None else None
     wanted = {"onnx": onnx or int8, "int8": int8, "license": license, "key": key and key.commitment}
     wanted["claim"] = signed and signed.digest
@@ -102,7 +103,7 @@ def export(
             directory=out,
             difference=write_onnx(source.model, source.recipe.input, path / ONNX) if onnx or int8 else None,
             int8=_quantise(source, path) if int8 else None,
-            marks=_marks(source, key, path) if key is not None else (),
+            marks=_marks(source, method, key, path) if method and key else (),
             searched=key is not None,
             signer=signed.claim.predicate.signer if signed else None,
         )
@@ -110,8 +111,8 @@ def export(
             folder.write(CLAIM, Path(claim).read_bytes())
         folder.write(CARD, model_card(run, about, source.recipe, release, license).encode())
         told = release.model_dump(mode="json", exclude={"directory", "already"})
-        if key is not None:
-            known = traces(key, method_of(key)._trials(key).labels)
+        if method and key:
+            known = traces(key, method._trials(key).labels)
             refuse_traces(files_of(path).values(), {"run.json": as_json(told)}, known)
         folder.publish(release=told)
     return release
@@ -154,9 +155,9 @@ def _authorized(source: _Run) -> Domain:
     return domain
 
 
-def _marks(source: _Run, key: Key, path: Path) -> tuple[Mark, ...]:
+def _marks(source: _Run, method: OwnershipMethod, key: Key, path: Path) -> tuple[Mark, ...]:
     """What the key finds in each released model."""
-    method, spec = method_of(key), source.recipe.input
+    spec = source.recipe.input
     found = [_mark(MODEL, ModuleSuspect(source.model, spec, name=MODEL), method, key)]
     for name in (ONNX, INT8):
         if (path / name).exists():
