@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "evidence" / "fuzz.json"
+VECTORS = Path(__file__).parents[1] / "tests" / "vectors"
 Read = Callable[[bytes], object]
 
 
@@ -157,6 +158,21 @@ def contents() -> tuple[list[bytes], Read]:
     return [bytes([number]) + files[name] for number, name in enumerate(names)], read
 
 
+def vaults() -> tuple[list[bytes], Read]:
+    """The digest at the end is made to fit, so that changes reach what lies behind it."""
+    from freehold.keys import vault
+
+    path = Path(tempfile.mkdtemp()) / "a.key"
+    vault.LOG2_N = 14
+    vault.write_vault(path, b"plain", "phrase")
+
+    def read(data: bytes) -> object:
+        path.write_bytes(data + hashlib.sha256(data).digest())
+        return vault.read_vault(path, "phrase")
+
+    return [path.read_bytes()[:-32]], read
+
+
 TARGETS: dict[str, Callable[[], tuple[list[bytes], Read]]] = {
     "safetensors": safetensors,
     "onnx": onnx,
@@ -168,6 +184,7 @@ TARGETS: dict[str, Callable[[], tuple[list[bytes], Read]]] = {
     "statement of a claim": statements,
     "bundle": bundles,
     "contents of a bundle": contents,
+    "vault": vaults,
 }
 
 

@@ -72,7 +72,7 @@ def export(folder: Path) -> Case:
     fields = ("method.steps=10", "method.batch_size=8", "method.triggers=60")
     made(["watermark", str(source(folder)), *sets(*fields), "--out", str(marked)])
     key = folder / "marked.key"
-    return Case(["export", str(marked), str(out), "--onnx", "--key", str(key)], out, run_weights)
+    return Case(["export", str(marked), str(out), "--key", str(key)], out, run_weights)
 
 
 CASES: dict[str, Callable[[Path], Case]] = {"protect": protect, "export": export}
@@ -111,7 +111,8 @@ def try_case(name: str, points: int) -> dict[str, object]:
         expected = case.whole(case.output)
         told = {"points": points, "killed": 0, "absent": 0, "whole": 0, "completed": 0, "same": 0}
         moments = []
-        for _ in range(points):
+        for number in range(points):
+            print(f"{name}: {number} of {points}", file=sys.stderr)
             cleared(case)
             moment = draw.uniform(0, duration)
             child = started(case.command)

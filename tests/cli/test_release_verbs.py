@@ -114,7 +114,7 @@ def test_no_trace_of_the_key_in_a_release_or_in_what_is_said(freehold, marked, t
     bad = freehold("export", marked, marked / "inside", "--key", key_of(marked), "--debug")
     assert ended.code == 0 and bad.code == 64 and "Traceback" in bad.err
     key = Key.load(key_of(marked), PASSPHRASE)
-    assert PLANTED.hex().encode() in key.packed()  # it was planted
+    assert PLANTED.hex().encode() in key.opening()  # it was planted
     labels = key.stream("labels").integers(10, 60).tolist()
     forms = [b"canary-canary", PLANTED.hex().encode(), base64.b64encode(PLANTED)[:-4], PASSPHRASE.encode()]
     forms += [join.join(map(str, labels[:20])).encode() for join in (", ", ",", " ")]
@@ -165,6 +165,21 @@ def test_a_bound_model_says_what_it_was_licensed_for(freehold, bound, tmp_path):
     assert freehold("export", tmp_path / "out", tmp_path / "two").code == 64
 
 
+def test_a_claim_lies_beside_the_weights_it_is_on(freehold, marked, bound, tmp_path, monkeypatch):
+    monkeypatch.setenv("FREEHOLD_SIGNING_PASSPHRASE", "another-phrase-3141")
+    assert freehold("keygen", tmp_path / "owner.pem").code == 0
+    claim = ["--owner-key", tmp_path / "owner.pem", "--out", tmp_path / "c.json"]
+    assert freehold("claim", marked, key_of(marked), *claim).code == 0
+    ended = freehold("export", marked, tmp_path / "out", "--claim", tmp_path / "c.json", "--json")
+    assert ended.code == 0 and len(ended.json["signer"]) == 64
+    assert (tmp_path / "out" / "claim.json").read_bytes() == (tmp_path / "c.json").read_bytes()
+    assert ended.json["signer"] in (tmp_path / "out" / "README.md").read_text()
+    other = freehold("export", bound, tmp_path / "two", "--claim", tmp_path / "c.json")
+    assert other.code == 65 and "a claim on another model.safetensors" in other.err
+    torn = freehold("export", bound, tmp_path / "two", "--claim", tmp_path / "owner.pem")
+    assert torn.code == 65 and not (tmp_path / "two").exists()
+
+
 def test_names_out_of_a_run_are_never_markup(freehold, bound, tmp_path):
     from freehold.evidence.modelcard import model_card
     from freehold.evidence.released import Release
@@ -203,6 +218,9 @@ def test_what_cannot_be_exported_is_refused_in_one_line(freehold, bound, marked,
     refused(64, "would alter it", bound, bound / "out")
     refused(73, "holds no run", bound, tmp_path / "used")
     Key(b"\1" * 32).bound("trigger-set", {}, {}).save(tmp_path / "k", PASSPHRASE)
+    Key(b"\1" * 32).save(tmp_path / "unbound", PASSPHRASE)
+    refused(77, "unknown method", bound, tmp_path / "out", "--key", tmp_path / "unbound")
+    (tmp_path / "unbound").unlink()
     refused(77, "not the key of this run", marked, tmp_path / "out", "--key", tmp_path / "k")
     assert {path.name for path in tmp_path.iterdir()} == {"used", "k"}
 

@@ -93,6 +93,7 @@ HIDDEN = {
     "space in a name": b"ctorch Size\n\n.",
     "old instance": b"(S'true'\niposix\nsystem\n.",
     "object": b"(cposix\nsystem\nS'true'\no.",
+    "broken off after the deed": b"cposix\nsystem\n(S'true'\ntR\xff",
     "extension": b"\x80\x02\x82\x01.",
     "persistent name as text": b"Pabc\n.",
     "out-of-band buffer": b"\x80\x05\x97.",
@@ -215,10 +216,14 @@ except MemoryError:
 
 def test_a_child_that_gives_no_answer_is_a_doubt(tmp_path, monkeypatch):
     torch.save({"a": torch.zeros(2)}, tmp_path / "m.pt")
-    monkeypatch.setattr(apart, "SECONDS", 0.01)
-    found = scan(tmp_path / "m.pt")
-    assert (
-        found.verdict == "DOUBTFUL" and found.tensors is None and "takes more than" in found.findings[0].what
-    )
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert "no answer" in scan(tmp_path / "m.pt").findings[0].what
+    for child, said in (
+        ("exit 1", "no answer"),
+        ("echo '[]'", "torch does not"),
+        ("exec sleep 60", "takes more"),
+    ):
+        (tmp_path / "child").write_text(f"#!/bin/sh\n{child}\n")
+        (tmp_path / "child").chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "child"))
+        monkeypatch.setattr(apart, "SECONDS", 0.5 if "sleep" in child else 60)
+        found = scan(tmp_path / "m.pt")
+        assert found.verdict == "DOUBTFUL" and found.tensors is None and said in found.findings[0].what

@@ -30,6 +30,10 @@ def export(
         ),
     ] = None,
     passphrase_file: PassphraseFile = None,
+    claim: Annotated[
+        Path | None,
+        typer.Option(help="Signed claim on this run (see 'freehold claim'), to lie beside the weights."),
+    ] = None,
     license_: Annotated[
         str, typer.Option("--license", help="Of the weights, as the model card names it.")
     ] = "other",
@@ -51,7 +55,7 @@ def export(
 
     with working():
         opened = Key.load(key, passphrase(passphrase_file, new=False)) if key is not None else None
-        release = run_it(run, out, onnx=onnx, int8=int8, key=opened, license=license_, uri=model)
+        release = run_it(run, out, onnx=onnx, int8=int8, key=opened, claim=claim, license=license_, uri=model)
     if json:
         print_json(release.model_dump(mode="json"))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import mmap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,7 +31,8 @@ def traces(key: Key, answers: Tensor) -> dict[bytes, str]:
         answers: int64 ``(n,)``, the secret answers of its trials.
     """
     found: dict[bytes, str] = {}
-    for piece in (key._secret[:_PIECE], key._secret[_PIECE:]):
+    secret = bytes.fromhex(json.loads(key.opening())["secret"])
+    for piece in (secret[:_PIECE], secret[_PIECE:]):
         found |= dict.fromkeys(_spellings(piece), "the key's secret")
     first = answers[:_ANSWERS]
     if len(first) == _ANSWERS and len(set(first.tolist())) > 1:

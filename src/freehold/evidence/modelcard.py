@@ -59,6 +59,7 @@ def model_card(run: Path, about: Mapping[str, Any], recipe: Recipe, release: Rel
         "commitment": about.get("commitment", ""),
         "access": method.access.name.lower() if isinstance(method, OwnershipMethod) else "",
         "marks": release.marks,
+        "signer": release.signer,
         "evidence": EVIDENCE,
         "absence": ABSENCE,
         "versions": [f"{name} {number}" for name, number in versions().items()],

@@ -12,11 +12,12 @@ from freehold.artifacts import RunFolder, as_json, file_hash, finished, verify_r
 from freehold.artifacts.manifest import MANIFEST, files_of
 from freehold.config import from_json
 from freehold.data.domain import Domain
-from freehold.errors import MissingInputError, SecretError, UsageError
+from freehold.errors import ArtifactError, MissingInputError, SecretError, UsageError
+from freehold.evidence.claim import Signed, read_file
 from freehold.evidence.leaks import refuse_traces, traces
 from freehold.evidence.modelcard import model_card
 from freehold.evidence.onnx_export import write_int8, write_onnx
-from freehold.evidence.released import CARD, INT8, ONNX, Mark, Quantised, Release
+from freehold.evidence.released import CARD, CLAIM, INT8, ONNX, Mark, Quantised, Release
 from freehold.jobs.assembly import load_domains, load_shipped
 from freehold.keys import Key
 from freehold.metrics.accuracy import Accuracy, predict
@@ -46,6 +47,7 @@ def export(
     onnx: bool = False,
     int8: bool = False,
     key: Key | None = None,
+    claim: str | Path | None = None,
     license: str = "other",
     uri: str | None = None,
 ) -> Release:
@@ -61,12 +63,13 @@ def export(
         int8: also write ``model-int8.onnx``; its ranges are measured on the run's authorized domain.
         key: of the marked model; refuses a release that would hold anything of it, and verifies the mark in
             every file that is released.
+        claim: a signed claim on this run, to lie beside the weights as ``claim.json``.
         license: of the weights, for the card's head.
         uri: allows a model that the owner's own code builds, as ``package.module:factory``.
 
     Raises:
         MissingInputError: the run is not there, or with ``int8`` its data are not.
-        ArtifactError: the run was altered.
+        ArtifactError: the run was altered, or the claim is no claim or on another model.
         SecretError: the key is not the run's, or the release would hold a part of it.
         ModelError: the ONNX file does not say what the model says.
         MissingDependencyError: the extra ``[onnx]`` is not installed.
@@ -83,7 +86,10 @@ def export(
         )
     if key is not None and about.get("commitment", key.commitment) != key.commitment:
         raise SecretError("is not the key of this run", where="key", fix="name the key that was made with it")
+    method = method_of(key) if key is not None else None
+    signed = _claimed(Path(claim), run) if claim is not None else None
     wanted = {"onnx": onnx or int8, "int8": int8, "license": license, "key": key and key.commitment}
+    wanted["claim"] = signed and signed.digest
     identity = {"job": "export", "run": file_hash(run / MANIFEST), **wanted}
     if (done := finished(out, identity)) is not None:
         return Release.model_validate({**done["release"], "directory": out, "already": True})
@@ -97,16 +103,30 @@ def export(
             directory=out,
             difference=write_onnx(source.model, source.recipe.input, path / ONNX) if onnx or int8 else None,
             int8=_quantise(source, path) if int8 else None,
-            marks=_marks(source, key, path) if key is not None else (),
+            marks=_marks(source, method, key, path) if method and key else (),
             searched=key is not None,
+            signer=signed.claim.predicate.signer if signed else None,
         )
+        if claim is not None:
+            folder.write(CLAIM, Path(claim).read_bytes())
         folder.write(CARD, model_card(run, about, source.recipe, release, license).encode())
         told = release.model_dump(mode="json", exclude={"directory", "already"})
-        if key is not None:
-            known = traces(key, method_of(key)._trials(key).labels)
+        if method and key:
+            known = traces(key, method._trials(key).labels)
             refuse_traces(files_of(path).values(), {"run.json": as_json(told)}, known)
         folder.publish(release=told)
     return release
+
+
+def _claimed(path: Path, run: Path) -> Signed:
+    """A claim on the files that are released; its signature holds."""
+    signed = read_file(path)
+    for name in (MODEL, RECIPE):
+        if signed.claim.files.get(name) != file_hash(run / name):
+            raise ArtifactError(
+                f"is a claim on another {name}", where=str(path), fix="name the claim made on this run"
+            )
+    return signed
 
 
 def _quantise(source: _Run, path: Path) -> Quantised:
@@ -135,9 +155,9 @@ def _authorized(source: _Run) -> Domain:
     return domain
 
 
-def _marks(source: _Run, key: Key, path: Path) -> tuple[Mark, ...]:
+def _marks(source: _Run, method: OwnershipMethod, key: Key, path: Path) -> tuple[Mark, ...]:
     """What the key finds in each released model."""
-    method, spec = method_of(key), source.recipe.input
+    spec = source.recipe.input
     found = [_mark(MODEL, ModuleSuspect(source.model, spec, name=MODEL), method, key)]
     for name in (ONNX, INT8):
         if (path / name).exists():

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from freehold.metrics.accuracy import Accuracy
 from freehold.ownership.observation import Decision
 
-ONNX, INT8, CARD = "model.onnx", "model-int8.onnx", "README.md"
+ONNX, INT8, CARD, CLAIM = "model.onnx", "model-int8.onnx", "README.md", "claim.json"
 
 
 class _Frozen(BaseModel):
@@ -59,6 +59,7 @@ class Release(_Frozen):
         int8: what quantising cost, None if it was not asked for.
         marks: of each released model, if the key was given.
         searched: whether every file was searched for the key.
+        signer: Ed25519 public key (hex) of the claim that lies in it, None without one.
         already: it had been published before; nothing was written.
     """
 
@@ -67,6 +68,7 @@ class Release(_Frozen):
     int8: Quantised | None = None
     marks: tuple[Mark, ...] = ()
     searched: bool = False
+    signer: str | None = None
     already: bool = False
 
     @property

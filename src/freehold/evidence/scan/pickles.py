@@ -78,9 +78,11 @@ def scan_pickle(data: bytes, where: str, notes: Notes, *, whole: bool = True) ->
         try:
             first = _listed(stream, where, notes)
         except (ValueError, OverflowError, LookupError, ArtifactError) as error:
-            if number == 0 and whole:
+            # A reader carries out instructions as they come, so what was found before the fault counts.
+            if number == 0 and whole and notes.verdict != "UNSAFE":
+                reason = error.what if isinstance(error, ArtifactError) else printable(str(error))
                 raise ArtifactError(
-                    f"no pickle: {printable(str(error))}", where=where, fix="get hold of a whole copy"
+                    f"no pickle: {reason}", where=where, fix="get hold of a whole copy"
                 ) from None
             notes.add("doubt", where, f"what follows byte {begin} is no pickle, or goes on too long")
             return kind
