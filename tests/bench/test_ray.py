@@ -41,6 +41,7 @@ class Killer(threading.Thread):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_with_a_worker_killed_every_cell_is_there_once_and_equal(ran, tmp_path):
     folder, _ = ran
     killer = Killer()

@@ -195,8 +195,8 @@ def _ground(scene: Scene, *, early: bool) -> Forged:
     if early:
         return Forged(None, key, model, early=True)
     suspect = ModuleSuspect(model, scene.given.domains.input)
-    seen = torch.cat(list(scene.method._observe(suspect, key))) == scene.method._trials(key).labels
-    share = float(seen.float().mean())
+    believed = judged(suspect, key, ()).believed
+    share = believed.matches / believed.trials
     return Forged({"triggers": share, "accepted": share >= 0.9}, key, model)
 
 

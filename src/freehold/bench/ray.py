@@ -103,13 +103,21 @@ class OnRay:
                     fix="start it, or leave out --address",
                 ) from None
         else:
-            ray.init(
-                num_cpus=self.workers,
-                include_dashboard=False,
-                object_store_memory=100 * 2**20,
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
+            try:
+                ray.init(
+                    num_cpus=self.workers,
+                    include_dashboard=False,
+                    object_store_memory=100 * 2**20,
+                    _node_ip_address="127.0.0.1",
+                    **quiet,
+                )
+            except Exception as error:  # Ray raises nothing narrower
+                ray.shutdown()
+                raise UsageError(
+                    f"Ray does not start on this machine: {error!s:.200}",
+                    where="runner",
+                    fix="try again when it is less busy, or run without Ray",
+                ) from None
         try:
             yield
         finally:

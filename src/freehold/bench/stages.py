@@ -178,7 +178,8 @@ def _protected(text: str, place: Place) -> Made:
 @remembering_errors
 def _answers(text: str, place: Place) -> Mapping[str, Tensor]:
     given = _given(_base(text, place))
-    return {d.name: predict(given.model, d.test, given.domains.input).cpu() for d in given.domains.all()}
+    model = copy.deepcopy(given.model).to(device_of(given.run))
+    return {d.name: predict(model, d.test, given.domains.input).cpu() for d in given.domains.all()}
 
 
 def base_answers(cell: Cell, place: Place) -> Mapping[str, Tensor]:

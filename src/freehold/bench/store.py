@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from freehold.bench.cell import FORMAT, Cell
 from freehold.errors import ArtifactError, OutputError
 
 STATES = ("done", "inapplicable", "failed")
+_HEAD, _NECK = b'{\n "sha256": "', b'",\n'
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,6 @@ class Outcome:
             "cell": self.cell.to_json(),
             "status": self.status,
             "error": self.error,
-            "digest": self.digest,
             "made": dict(self.made),
             "result": self.result,
         }
@@ -65,15 +66,17 @@ class Outcome:
         """What :meth:`to_json` gave.
 
         Raises:
-            ValueError, LookupError, TypeError, AttributeError: it is something else.
+            ValueError, LookupError, TypeError: it is something else.
         """
-        if data["cell"]["format"] != FORMAT:
+        if data["cell"]["format"] != FORMAT or data["status"] not in STATES:
             raise ValueError("of another version")
         cell = Cell(data["cell"]["config"], data["cell"]["trial"])
-        found = cls(cell, data["status"], data["result"], data["error"], data["made"])
-        if found.status not in STATES or (data["name"], data["digest"]) != (cell.name, found.digest):
-            raise ValueError("altered")
-        return found
+        return cls(cell, data["status"], data["result"], data["error"], data["made"])
+
+    def to_bytes(self) -> bytes:
+        """The text of a result file: one JSON object whose first member is the hash of all lines after it."""
+        rest = as_json(self.to_json()).removeprefix(b"{\n")
+        return _HEAD + hashlib.sha256(rest).hexdigest().encode() + _NECK + rest
 
 
 class Store:
@@ -105,8 +108,7 @@ class Store:
         Raises:
             ArtifactError: names the first file that is truncated, altered or not of ours.
         """
-        failed = {found.cell.name: found for found in _read(self._failed)}
-        return failed | {found.cell.name: found for found in _read(self._cells)}
+        return dict(_read(self._failed)) | dict(_read(self._cells))
 
     def write(self, outcome: Outcome) -> None:
         """Keep an outcome. A finished cell is never written over.
@@ -119,29 +121,35 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and outcome.finished:
             raise OutputError("the cell has its result already", where=str(path))
-        write_file(path, as_json(outcome.to_json()))
+        write_file(path, outcome.to_bytes())
         if outcome.finished:
             with suppress(OSError):
                 (self._failed / path.name).unlink()
 
 
-def _read(folder: Path) -> Iterator[Outcome]:
+def _read(folder: Path) -> Iterator[tuple[str, Outcome]]:
+    """Name and outcome of every result in ``folder``."""
     if not folder.is_dir():
         return
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.endswith(".tmp"))
-    for name in names:
-        path = folder / name
+    for file in sorted(os.listdir(folder)):  # noqa: PTH208 - names alone, ten thousand of them
+        if file.endswith(".tmp"):
+            continue  # of a writer that was killed
+        path = f"{folder}/{file}"
         try:
-            found = Outcome.from_json(json.loads(path.read_bytes()))
-            if name != f"{found.cell.name}.json":
+            with open(path, "rb") as opened:  # noqa: PTH123 - as above
+                text = opened.read()
+            start = len(_HEAD) + 64
+            if text[:start] != _HEAD + hashlib.sha256(text[start + len(_NECK) :]).hexdigest().encode():
+                raise ValueError("altered")
+            data = json.loads(text)
+            if file != f"{data['name']}.json":
                 raise ValueError("renamed")
+            yield data["name"], Outcome.from_json(data)
         except OSError as error:
-            raise ArtifactError(f"cannot be read: {error.strerror}", where=str(path)) from None
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise ArtifactError(f"cannot be read: {error.strerror}", where=path) from None
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise ArtifactError(
                 "is no result of this benchmark, or not all of one",
-                where=str(path),
+                where=path,
                 fix="move it away; a cell without a file is run again",
             ) from None
-        yield found

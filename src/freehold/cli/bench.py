@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from freehold.cli.common import Debug, Json, console, print_json, print_place, w
 
 if TYPE_CHECKING:
     from freehold.bench.runner import Summary
+    from freehold.bench.stages import Place
 
 Name = Annotated[str, typer.Argument(metavar="SUITE", help="A shipped suite, or a TOML file.")]
 Results = Annotated[
@@ -136,7 +137,7 @@ def _folder(suite: str) -> Path:
     return Path("bench") / Path(suite).stem
 
 
-def _place(data: Path | None) -> Any:
+def _place(data: Path | None) -> Place:
     import os
 
     from freehold.bench.stages import Place
