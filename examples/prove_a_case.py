@@ -33,7 +33,10 @@ def run(folder: Path) -> None:
     # Before the release: mark the network, claim it, publish the claim.
     config = {"data": data, "train": {"steps": steps}}
     train(from_json({**config, "model": {"uri": "convnet"}}), folder / "source", progress=False)
-    marked = {"model": {"weights": str(folder / "source")}, "method": {"name": "ptynet", "steps": 100}}
+    marked = {
+        "model": {"weights": str(folder / "source")},
+        "method": {"name": "ptynet", "families": 24, "steps": 60, "lr": 6e-3},
+    }
     watermark(
         from_json({**config, **marked}), folder / "marked", folder / "acme.key", lambda new: "one two three",
         owner="ACME Ltd", progress=False,

@@ -18,7 +18,10 @@ SHOWN = 3  # copies beside the likeliest ones that are printed
 
 
 def trace(
-    suspect: Annotated[str, typer.Argument(help="Run or checkpoint folder, .onnx file or http(s) address.")],
+    suspect: Annotated[
+        str,
+        typer.Argument(metavar="SUSPECT", help="Run or checkpoint folder, .onnx file or http(s) address."),
+    ],
     vault: Annotated[Path, typer.Argument(metavar="VAULT", help="Folder of the vault.")],
     commitments: Annotated[
         Path | None,
