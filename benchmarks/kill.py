@@ -20,7 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import freehold.evidence.release
+import scipy.special  # noqa: F401
+
+import freehold.evidence.release  # with it, what every child would otherwise import again
 from freehold.artifacts import file_hash, verify_run
 from freehold.cli.app import main as freehold
 
