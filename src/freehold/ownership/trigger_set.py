@@ -59,8 +59,8 @@ class TriggerSet(OwnershipMethod):
         needs=("labelled authorized images",),
         breaks=(
             "training a new model on the marked one's answers to ordinary images: no trigger is among them",
-            "fine-tuning all layers: 100 steps of SGD at 0.01 left 24 of 100 plain triggers in a ResNet-20 "
-            "(CIFAR-10), 27 of APP's (both learned in 250 steps) and 45 rehearsed ones (300 steps)",
+            "fine-tuning all layers: 100 steps of SGD at 0.01 left 30 of 64 triggers in a ResNet-20 "
+            "(CIFAR-10); at 0.05, where the thief loses eleven points himself, 8 of 50",
             "refusing to answer images unlike the data, where the suspect is a service",
             "a mark of a second owner, put in later: only commitments tell who was first",
         ),
