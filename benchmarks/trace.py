@@ -43,7 +43,7 @@ RESULTS, CACHE = HERE / "results" / "evidence", HERE / ".cache"
 SPEC, BARE = fh.InputSpec(size=16), ModelSpec(uri="convnet", num_classes=10)
 METHODS: dict[str, OwnershipMethod] = {
     "ptynet": PTYNet(families=30, steps=100, lr=6e-3),
-    "trigger-set": TriggerSet(recipe="rehearsed", steps=200, lr=1e-3, weight=1.0, moved_weight=1.0),
+    "trigger-set": TriggerSet(steps=200, lr=1e-3, weight=1.0, moved_weight=1.0),
 }
 THIEF = {"lr 0.01": FineTune(epochs=5), "lr 0.05": FineTune(epochs=5, lr=0.05)}
 STEPS, ALONE = 150, 60  # of training the source, and an innocent network
