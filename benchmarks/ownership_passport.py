@@ -58,7 +58,7 @@ def mnist(seed: int) -> tuple[nn.Module, fh.Domains, fh.Passport]:
 def cifar10(seed: int) -> tuple[nn.Module, fh.Domains, fh.Passport]:
     domain = fh.load_domain(f"npz:{DATA / 'cifar10.npz'}", classes=10)
     settings = Supervised(steps=2000, flip=True)
-    return trained("cifar10", domain, seed, settings), fh.Domains(domain, []), fh.Passport()
+    return trained("cifar10", domain, seed, settings), fh.Domains(domain, []), fh.Passport(flip=True)
 
 
 def trained(name: str, domain: fh.Domain, seed: int, settings: Supervised) -> nn.Module:
@@ -76,7 +76,7 @@ def trained(name: str, domain: fh.Domain, seed: int, settings: Supervised) -> nn
 def cifar10_resnet20(seed: int) -> tuple[nn.Module, fh.Domains, fh.Passport]:
     domain = fh.load_domain(f"npz:{DATA / 'cifar10.npz'}", classes=10)
     model = fh.load_model("resnet20", 10, DATA / "weights" / "cifar10_resnet20.safetensors")
-    return model, fh.Domains(domain, [], IMAGENET), fh.Passport()
+    return model, fh.Domains(domain, [], IMAGENET), fh.Passport(flip=True)
 
 
 def pointnet(seed: int) -> tuple[nn.Module, fh.Domains, fh.Passport]:

@@ -96,7 +96,7 @@ def test_h_is_two_matrices_and_fits_two_targets_by_the_smallest_change():
     given, targets = torch.randn(2, 24, generator=RNG), torch.randn(2, 24, generator=RNG)
     narrow, wide = net.narrow.weight, net.wide.weight.clone()
     by_hand = F.leaky_relu(given @ narrow.T, 0.01) @ wide.T
-    assert narrow.shape == (6, 24) and torch.allclose(net(given), by_hand, atol=1e-5)
+    assert narrow.shape == (16, 24) and torch.allclose(net(given), by_hand, atol=1e-5)
     net.fit(given, targets)
     assert torch.allclose(net(given), targets, atol=1e-4)
     assert torch.linalg.matrix_rank(net.wide.weight.detach() - wide, tol=1e-4) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -69,7 +70,7 @@ class Disguise(Attack):
         queries = len(starts) * len(shown)
         found = dressed.information(starts, shown)
         here, best, most = starts[found.argmax()], starts[found.argmax()], found.max()
-        every = max(1, self.steps // 10)
+        every = math.ceil(self.steps / 10)
         for step in range(self.steps):
             draws = torch.randn(self.directions, len(here), generator=generator(seed, "directions", step))
             moves = self.spread * draws.to(here)

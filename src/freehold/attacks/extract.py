@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -86,7 +87,7 @@ class Extract(Attack):
             lr=self.lr,
             weight_decay=5e-4,
             schedule="one-cycle",
-            evaluate_every=max(1, steps // 10),
+            evaluate_every=math.ceil(steps / 10),
         )
         history = trainer.fit(
             knockoff,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import ExitStack
 from typing import Any, ClassVar, Literal
 
@@ -97,7 +98,7 @@ class FineTune(Attack):
             lr=self.lr,
             weight_decay=self.weight_decay,
             schedule=self.schedule,
-            evaluate_every=max(1, steps // 10),
+            evaluate_every=math.ceil(steps / 10),
         )
         live = {w: w != 0 for w in maskable_weights(model).values()} if self.zeros == "kept" else {}
         mode: Literal["train", "eval"] = "eval" if self.variant in LAST_ONLY else "train"

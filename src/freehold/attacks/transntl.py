@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -81,7 +82,7 @@ class TransNTL(Attack):
             steps=self.steps,
             lr=self.lr,
             weight_decay=self.weight_decay,
-            evaluate_every=max(1, self.steps // 10),
+            evaluate_every=math.ceil(self.steps / 10),
         )
         last: list[nn.Module] = []
         history = trainer.fit(

@@ -130,7 +130,7 @@ class Retraining(Protection):
                 lr=self.lr,
                 schedule="cosine",
                 final=0.02,
-                evaluate_every=max(1, self.steps // 10),
+                evaluate_every=math.ceil(self.steps / 10),
             ),
             name=self.name,
             validate=selection(

@@ -69,10 +69,12 @@ class Passport(OwnershipMethod):
         "aligned", description="of bits: after undoing order, sign and scale of channels, or as plain signs"
     )
     margin: float = Field(
-        1.0, gt=0, le=5, description="that bits keep, in deviations of a filter without a mark"
+        0.7, gt=0, le=5, description="that bits keep, in deviations of a filter without a mark"
     )
     sign_weight: float = Field(0.1, gt=0, le=100, description="of the bits' hinge loss (paper: 0.1)")
-    lr: float = Field(1e-3, gt=0, le=1, description="Adam, at its highest")
+    lr: float = Field(
+        5e-4, gt=0, le=1, description="Adam, at its highest; a few times this for an untrained model"
+    )
     steps: int = Field(
         600, ge=2, le=1_000_000, description="optimiser steps", json_schema_extra={"unit": "steps"}
     )
@@ -82,6 +84,7 @@ class Passport(OwnershipMethod):
     shift: int = Field(
         2, ge=0, le=64, description="random translation of images", json_schema_extra={"unit": "pixels"}
     )
+    flip: bool = Field(False, description="mirror images left-right half the time")
 
     def _problems(self, model: nn.Module, domains: Domains) -> list[Problem]:
         return unfit(model, domains.input.example(), self.layers)
@@ -198,7 +201,11 @@ class Passport(OwnershipMethod):
             ),
             {
                 "train": trainer.batches(
-                    domain.train, spec, self.batch_size, "train", augment=Augment(shift=self.shift)
+                    domain.train,
+                    spec,
+                    self.batch_size,
+                    "train",
+                    augment=Augment(shift=self.shift, flip=self.flip),
                 )
             },
             Loop(

@@ -15,15 +15,16 @@ from freehold.keys import Key
 from freehold.models.norm_pairs import NormPair
 from freehold.ownership.passport_marks import Mark, projected, read_bits, shortfall, write_bits
 
+NARROWEST = 16  # of h's middle: in fewer both passports may look alike, and h then gets steep
 GAIN = 4.0  # of h's second matrix as it is drawn, over torch's size: carries a forged passport off
 
 
 class HiddenNet(nn.Module):
-    """h: ``(..., C)`` to ``(..., C)`` through a quarter as many, without biases."""
+    """h: ``(..., C)`` to ``(..., C)`` through a quarter as many, at least 16, without biases."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        width = max(2, channels // 4)
+        width = max(NARROWEST, channels // 4)
         self.narrow = nn.Linear(channels, width, bias=False)
         self.wide = nn.Linear(width, channels, bias=False)
 

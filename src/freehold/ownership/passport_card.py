@@ -22,11 +22,11 @@ CARD = Card(
         "bits are drawn from the key and that reference, so that a reference cannot be made to fit them, and "
         "the p-value counts 2^64 times even under a commitment, for those that could have been tried",
         "bits are written by the smallest change of each filter, and held by the hinge; publications learn "
-        "them from chance on. The margin is ten times theirs",
+        "them from chance on. The margin is several times theirs",
         "filters shorter than half their layer's median are lifted to it where a batch norm takes the scale "
         "out again: bits in filters that training let shrink away went first when small weights were pruned",
         "h starts where it gives the public scale and shift (pseudo-inverse), so that a trained model can be "
-        "marked; the publication trains from scratch",
+        "marked; the publication trains from scratch. Its middle has at least 16 values",
         "without a commitment the verdict is INCONCLUSIVE, whatever is read: h, private statistics and "
         "reference could have been made to fit",
         "layer norm, and batch norms that are not marked but lie behind a marked layer: statistics of their "

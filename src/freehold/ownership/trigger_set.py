@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
@@ -156,7 +157,7 @@ class TriggerSet(OwnershipMethod):
                     steps=self.steps,
                     lr=self.lr,
                     schedule="cosine" if finished else "one-cycle",
-                    evaluate_every=max(1, self.steps // 10),
+                    evaluate_every=math.ceil(self.steps / 10),
                 ),
                 name=self.name,
                 # A trained model keeps its running statistics: those of clean images, as an attacker's are.
