@@ -7,16 +7,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from freehold.data.batches import fit_images
 from freehold.data.inputs import InputSpec
 from freehold.errors import SuspectError, UsageError
 from freehold.keys import Key
 from freehold.ownership.base import OwnershipMethod
+from freehold.ownership.habit import Habit
 from freehold.ownership.suspect import CallableSuspect, Suspect
 from freehold.plugin import Access
 
 
 class Recorded(Suspect):
-    """Asks another suspect, and keeps every image it was asked about and the label it gave."""
+    """Asks another suspect, and keeps every image it was asked about and its answer as it is compared."""
 
     def __init__(self, inner: Suspect) -> None:
         super().__init__(inner.name, inner.input, inner.num_classes, inner.access, batch=inner.batch)
@@ -38,8 +40,15 @@ class Recorded(Suspect):
         """int64 ``(n,)``: what it answered."""
         return torch.cat([torch.empty(0, dtype=torch.int64), *(found for _, found in self._asked)])
 
+    def peculiar(self, images: Tensor, habit: Habit) -> Tensor:
+        """As the other suspect's."""
+        self.queries += len(images)
+        return self._kept(fit_images(images, self.input), self._inner.peculiar(images, habit))
+
     def _answer(self, images: Tensor) -> Tensor:
-        found = self._inner.labels(images)
+        return self._kept(images, self._inner.labels(images))
+
+    def _kept(self, images: Tensor, found: Tensor) -> Tensor:
         self._asked.append((images.clone(), found))
         return found
 
@@ -74,6 +83,10 @@ class Replayed(Suspect):
         """uint8 ``(n, C, H, W)``: what it was asked about, in order."""
         none = torch.empty(0, self.input.channels, *self.input.size, dtype=torch.uint8)
         return torch.cat([none, *self._images])
+
+    def peculiar(self, images: Tensor, habit: Habit) -> Tensor:
+        """What was recorded."""
+        return self.labels(images)
 
     def weights(self) -> nn.Module:
         """A module that holds the recorded weights and nothing else.

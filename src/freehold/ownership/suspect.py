@@ -20,6 +20,7 @@ from freehold.errors import ModelError, SuspectError, UsageError
 from freehold.models.anatomy import dry_run, evaluating
 from freehold.models.checkpoint import load_checkpoint
 from freehold.models.weights import unwrap
+from freehold.ownership.habit import Habit
 from freehold.plugin import Access
 
 
@@ -75,6 +76,17 @@ class Suspect(ABC):
         if found.dim() != 2 or bool((found < 0).any()):
             raise SuspectError("its answers are no probabilities", where=self.name)
         return found
+
+    def peculiar(self, images: Tensor, habit: Habit) -> Tensor:
+        """The class that it gives each image beyond its habit; if it gives labels only, these.
+
+        Args:
+            images: as for :meth:`labels`; errors likewise.
+            habit: of its answers so far; learns from these.
+        """
+        if self.access < Access.PROBABILITIES:
+            return self.labels(images)
+        return habit.beyond(self.probabilities(images))
 
     def weights(self) -> nn.Module:
         """The model itself, not to be changed.

@@ -19,6 +19,7 @@ from freehold.metrics.accuracy import share_correct
 from freehold.models.clean_norms import CleanNorms, clean_norms
 from freehold.ownership.base import OwnershipMethod
 from freehold.ownership.embedding import Kept, labelled, perturbed, plain, unchanged
+from freehold.ownership.habit import Habit
 from freehold.ownership.observation import Trials
 from freehold.ownership.suspect import Suspect
 from freehold.ownership.triggers import Kind, on_images, training_images, trial_images
@@ -53,6 +54,8 @@ class TriggerSet(OwnershipMethod):
             "a trained model is held to its own answers on clean images, norm layers to their running "
             "statistics; Adam with cosine decay; of ten validated states the best is kept",
             "APP: the trigger loss also counts at the weights themselves, and the perturbation grows from 0",
+            "of a suspect that shows probabilities the answer is the class that stands out most against its "
+            "answers so far, which takes no label: after fine-tuning a few classes are given to most triggers",
             "the perturbation reaches two and a half times as far: a trained model is marked in hundreds of "
             "steps, and 0.02 then kept hardly more triggers under fine-tuning than the plain recipe",
         ),
@@ -111,15 +114,16 @@ class TriggerSet(OwnershipMethod):
             labels=key.stream("labels").integers(classes, self.triggers),
             rate=1 / classes,
             null="exact",
-            why=f"Binomial(n, 1/{classes}): the key draws each label uniformly, whatever the images",
+            why=f"Binomial(n, 1/{classes}): the key draws each label uniformly, whatever else is known",
         )
 
     def _images(self, key: Key) -> Tensor:
         return trial_images(self.kind_of_trigger, key, self.triggers, InputSpec(**key.facts["input"]))
 
     def _observe(self, suspect: Suspect, key: Key) -> Iterator[Tensor]:
+        habit = Habit()
         for images in torch.split(self._images(key), QUERY):
-            yield suspect.labels(images)
+            yield suspect.peculiar(images, habit)
 
     def _embed(self, model: nn.Module, domains: Domains, trainer: Trainer, key: Key) -> Outcome:
         if self.recipe == "app" and trainer.accelerator.num_processes > 1:
