@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from freehold.data.inputs import InputSpec
 from freehold.data.pixels import chunks
+from freehold.data.split import Split, require
 from freehold.errors import DataError, UsageError
 from freehold.seeds import generator
 
@@ -21,47 +21,6 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from freehold.data.shifts import Shift
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images and labels that stay together.
-
-    Args:
-        images: uint8 ``(N, C, H, W)``, C 1 (grey) or 3 (RGB), N at least 1.
-        labels: int64 ``(N,)``, not negative.
-
-    Raises:
-        DataError: names the tensor that does not fit and what is expected.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __post_init__(self) -> None:
-        images, labels = self.images, self.labels
-        for part, value in (("images", images), ("labels", labels)):
-            kind = type(value).__name__
-            _require(isinstance(value, Tensor), f"expected a torch tensor, got {kind}", part)
-        shapes = "(N, C, H, W) with C 1 or 3"
-        fits = images.ndim == 4 and images.shape[1] in (1, 3) and 0 not in images.shape[2:]
-        kind = f"{images.dtype} {tuple(images.shape)}"
-        fix = "scale to 0..255, round and call .to(torch.uint8)" if images.dtype != torch.uint8 else ""
-        _require(images.dtype == torch.uint8 and fits, f"expected uint8 {shapes}, got {kind}", "images", fix)
-        kind = f"{labels.dtype} {tuple(labels.shape)}"
-        fits = labels.dtype == torch.int64 and labels.ndim == 1
-        _require(fits, f"expected int64 (N,), got {kind}", "labels", "one class number per image")
-        _require(len(images) == len(labels), f"{len(labels)} labels for {len(images)} images", "labels")
-        _require(len(images) > 0, "the split is empty", "images", "give images of at least two classes")
-        least = int(labels.min())
-        _require(least >= 0, f"label {least} is negative", "labels", "number classes from 0")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: Tensor) -> Split:
-        """The rows ``indices`` (int64 ``(M,)``, any order, repeats allowed) as a new split."""
-        return Split(self.images[indices], self.labels[indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +49,11 @@ class Domain:
 
     def __post_init__(self) -> None:
         named = isinstance(self.name, str) and self.name != ""
-        _require(named, f"a domain needs a name, got {self.name!r}", "name", "give a text that is not empty")
+        require(named, f"a domain needs a name, got {self.name!r}", "name", "give a text that is not empty")
         where = f"{self.name}: classes"
         texts = isinstance(self.classes, list | tuple) and all(isinstance(c, str) for c in self.classes)
-        _require(texts and len(self.classes) > 1, "expected the names of two or more classes", where)
-        _require(len(set(self.classes)) == len(self.classes), "a class name occurs twice", where)
+        require(texts and len(self.classes) > 1, "expected the names of two or more classes", where)
+        require(len(set(self.classes)) == len(self.classes), "a class name occurs twice", where)
         object.__setattr__(self, "classes", tuple(self.classes))
         for key, split in self.splits().items():
             self._check_split(f"{self.name}: {key}", split)
@@ -107,15 +66,15 @@ class Domain:
             raise DataError(f"the record is not JSON-able: {error}", where=f"{self.name}: record") from None
 
     def _check_split(self, where: str, split: Split) -> None:
-        _require(isinstance(split, Split), f"expected a Split, got {type(split).__name__}", where)
+        require(isinstance(split, Split), f"expected a Split, got {type(split).__name__}", where)
         least, top = int(split.labels.min()), int(split.labels.max())
         fix = "number classes from 0, or raise the number of classes"
-        _require(top < self.num_classes, f"label {top} but only {self.num_classes} classes", where, fix)
+        require(top < self.num_classes, f"label {top} but only {self.num_classes} classes", where, fix)
         fix = "a split needs images of at least two classes"
-        _require(least < top, f"all {len(split)} labels are of class {top}", where, fix)
+        require(least < top, f"all {len(split)} labels are of class {top}", where, fix)
         mine, theirs = tuple(split.images.shape[1:]), tuple(self.train.images.shape[1:])
         fault = f"images are {mine} but those of train are {theirs}"
-        _require(mine == theirs, fault, where, "bring all splits to one shape")
+        require(mine == theirs, fault, where, "bring all splits to one shape")
 
     @property
     def num_classes(self) -> int:
@@ -200,7 +159,7 @@ def numbered_classes(count: int, where: str) -> tuple[str, ...]:
     Raises:
         DataError: so many that a label must be a mistake; their names would fill the memory.
     """
-    _require(count <= 100_000, f"{count} classes are beyond reason", where, "number classes from 0 upwards")
+    require(count <= 100_000, f"{count} classes are beyond reason", where, "number classes from 0 upwards")
     return tuple(map(str, range(count)))
 
 
@@ -224,20 +183,20 @@ class Domains:
     def __post_init__(self) -> None:
         given = self.unauthorized
         given = (given,) if isinstance(given, Domain) else given
-        _require(isinstance(given, list | tuple), "expected a list of domains", "unauthorized")
+        require(isinstance(given, list | tuple), "expected a list of domains", "unauthorized")
         object.__setattr__(self, "unauthorized", tuple(given))
         kind = type(self.input).__name__
-        _require(isinstance(self.input, InputSpec), f"expected an InputSpec, got {kind}", "input")
+        require(isinstance(self.input, InputSpec), f"expected an InputSpec, got {kind}", "input")
         everyone = self.all()
         for domain in everyone:
             kind = type(domain).__name__
-            _require(
+            require(
                 isinstance(domain, Domain), f"expected a Domain, got {kind}", "domains", "see load_domain"
             )
         names = [domain.name for domain in everyone]
         for name in names:
             fix = "name one: load_domain(uri, name=...), or {uri = ..., name = ...} in TOML"
-            _require(names.count(name) == 1, f"two domains are called {name!r}", "domains", fix)
+            require(names.count(name) == 1, f"two domains are called {name!r}", "domains", fix)
 
     @property
     def num_classes(self) -> int:
@@ -246,7 +205,7 @@ class Domains:
         Raises:
             DataError: there is no domain.
         """
-        _require(bool(self.all()), "no domain given", "domains", "give an authorized or unauthorized one")
+        require(bool(self.all()), "no domain given", "domains", "give an authorized or unauthorized one")
         return self.all()[0].num_classes
 
     def mismatch(self) -> DataError | None:
@@ -279,8 +238,3 @@ def _different_classes(first: Domain, other: Domain) -> DataError | None:
             fault = f"class {number} is {mine!r} in one, {theirs!r} in the other"
             return DataError(fault, where=where, fix="give all domains the same classes in the same order")
     return None
-
-
-def _require(fits: bool, fault: str, where: str, fix: str = "") -> None:
-    if not fits:
-        raise DataError(fault, where=where, fix=fix)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -13,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from freehold.data.domain import Domains
-from freehold.data.inputs import InputSpec
-from freehold.errors import ModelError, SecretError, SuspectError, UsageError
+from freehold.errors import SecretError, SuspectError, UsageError
 from freehold.keys.key import Key
 from freehold.models.anatomy import dry_run
+from freehold.ownership.fitting import check_alpha, check_key, check_suspect, fitting
 from freehold.ownership.observation import Observation, Trials
 from freehold.ownership.suspect import Suspect
 from freehold.ownership.verdict import Verdict, several, verdict_on
@@ -118,7 +116,7 @@ class OwnershipMethod(Protection):
             ModelError: the suspect knows another number of classes.
             SecretError: the key is of another method, other settings or another commitment.
         """
-        _check_alpha(alpha)
+        check_alpha(alpha)
         self.check(suspect, key, commitment)
         trials, asked = self._trials(key), suspect.queries
         answers, failure = torch.empty(0, dtype=torch.int64), ""
@@ -135,7 +133,7 @@ class OwnershipMethod(Protection):
         elif observed().reachable() <= alpha:
             try:
                 for part in self._observe(suspect, key):
-                    part = self._fitting(part, len(trials.labels) - len(answers))
+                    part = fitting(part, len(trials.labels) - len(answers), self.name)
                     expected = trials.labels[len(answers) : len(answers) + len(part)]
                     answers = torch.cat([answers, part])
                     if wealth is not None:
@@ -167,8 +165,8 @@ class OwnershipMethod(Protection):
             ModelError: it knows another number of classes.
             SecretError: the key is of another method, other settings or another commitment.
         """
-        self._check_key(key, commitment)
-        self._check_suspect(suspect, key)
+        check_key(self, key, commitment)
+        check_suspect(suspect, key)
 
     @final
     def check_level(self, key: Key, alpha: float) -> Trials:
@@ -178,8 +176,8 @@ class OwnershipMethod(Protection):
             UsageError: alpha is out of range, or no answers whatever reach it.
             SecretError: the key is of another method or other settings.
         """
-        _check_alpha(alpha)
-        self._check_key(key, None)
+        check_alpha(alpha)
+        check_key(self, key)
         trials = self._trials(key)
         best = Observation(trials, trials.labels[:0], alpha, self.survives, committed=True).reachable()
         if best > alpha:
@@ -189,51 +187,6 @@ class OwnershipMethod(Protection):
                 fix="raise the level",
             )
         return trials
-
-    def _check_key(self, key: Key, commitment: str | None) -> None:
-        if not isinstance(key, Key):
-            raise UsageError(f"a {type(key).__name__} is no key", where="key")
-        if key.method != self.name:
-            fix = f"verify with {key.method}" if key.method else "the key was never bound to a model"
-            raise SecretError(f"the key is not of {self.name}", where="key", fix=fix)
-        if json.loads(self.model_dump_json()) != dict(key.settings):
-            raise SecretError("the key was made with other settings", where="key", fix="call freehold.verify")
-        if commitment is not None and not hmac.compare_digest(
-            commitment.strip().lower().encode(), key.commitment.encode()
-        ):
-            raise SecretError(
-                "the key is not the one that was committed to",
-                where="commitment",
-                fix="hand in the commitment published with the model, or its key",
-            )
-
-    def _check_suspect(self, suspect: Suspect, key: Key) -> None:
-        """Refuse what can be known not to fit, before any query."""
-        facts = key.facts
-        if suspect.num_classes != facts["num_classes"]:
-            raise ModelError(
-                f"knows {suspect.num_classes} classes; the marked model knows {facts['num_classes']}",
-                where=suspect.name,
-                fix="if its classes contain those of the marked model, wrap it in a function that maps them",
-            )
-        marked = InputSpec(**facts["input"])
-        if (suspect.input.size, suspect.input.channels) != (marked.size, marked.channels):
-            raise UsageError(
-                f"takes {suspect.input.channels} x {suspect.input.size} images; "
-                f"the marked model takes {marked.channels} x {marked.size}",
-                where=suspect.name,
-                fix="wrap it in a function that resizes",
-            )
-
-    def _fitting(self, part: Tensor, left: int) -> Tensor:
-        if part.dtype != torch.int64 or part.dim() != 1 or len(part) > left:
-            raise UsageError(f"answers of shape {tuple(part.shape)} for {left} trials", where=self.name)
-        return part.cpu()
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0 < alpha <= 0.05:
-        raise UsageError(f"alpha {alpha} is not in (0, 0.05]", where="alpha")
 
 
 def _clear(observed: Observation, wealth: Wealth, trials: int) -> bool:

@@ -55,7 +55,7 @@ class TriggerSet(OwnershipMethod):
             "statistics; Adam with cosine decay; of ten validated states the best is kept",
             "APP: the trigger loss also counts at the weights themselves, and the perturbation grows from 0",
             "of a suspect that shows probabilities the answer is the class that stands out most against its "
-            "answers so far, which takes no label: after fine-tuning a few classes are given to most triggers",
+            "answers so far, which takes no label: a fine-tuned copy gives a few classes to most triggers",
             "the perturbation reaches two and a half times as far: a trained model is marked in hundreds of "
             "steps, and 0.02 then kept hardly more triggers under fine-tuning than the plain recipe",
         ),
