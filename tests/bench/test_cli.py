@@ -33,6 +33,7 @@ def ended(capsys, *arguments: object) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_run_status_report(suite, tmp_path, capsys):
     where = ("--results", tmp_path / "r")
     cells = len(plan(Suite.model_validate(TINIER)))
