@@ -1,0 +1,241 @@
+"""docs/measured.md out of benchmarks/results: figures are quoted by generation, never by hand.
+
+    python benchmarks/measured.py           writes the page
+    python benchmarks/measured.py --check   leaves with 1 if it is not what the results give
+
+Of results that are not there nothing is said.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "measured.md"
+SUITES = ("quick", "digits", "ownership", "forgery", "cifar", "paper")
+BEDS = {
+    "mnist": "MNIST, 10,000 images, convnet",
+    "cifar10": "CIFAR-10 subset, convnet",
+    "cifar10-resnet20": "CIFAR-10 subset, pretrained ResNet-20",
+    "pointnet": "chairs and monitors, PointNet",
+}
+INTRODUCTION = """# Measured
+
+Written by `python benchmarks/measured.py` from the JSON under `benchmarks/results/`; a test holds it to that.
+Each section names the script that makes its figures. Figures that fall short stand here as well.
+"""
+
+
+def main() -> int:
+    text = "\n".join([INTRODUCTION, *sections()])
+    if "--check" in sys.argv[1:]:
+        return int(not PAGE.exists() or PAGE.read_text() != text)
+    PAGE.write_text(text)
+    return 0
+
+
+def sections() -> Iterable[str]:
+    for make in (passports, triggers, ptynet, false_positives, forgeries, suites, evidence):
+        if found := make():
+            yield found
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def percent(share: float, digits: int = 2) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def passports() -> str:
+    cells = [read(path) for path in sorted((RESULTS / "ownership").glob("passport-*-[0-9].json"))]
+    cost, kept = [], []
+    for bed, name in BEDS.items():
+        own = [cell for cell in cells if cell["bed"] == bed]
+        if not own:
+            continue
+        means = [statistics.mean(c[k] for c in own) for k in ("plain", "deployment", "private")]
+        worst = max(c["plain"] - c["deployment"] for c in own)
+        forged = statistics.mean(c["accuracy with random passports, mean"] for c in own)
+        bits = min(c["marked"]["bits"] for c in own)
+        points = f"{100 * (means[0] - means[1]):.2f} (worst {100 * worst:.2f})"
+        cost.append([name, str(len(own)), *map(percent, means), points, percent(bits, 0), percent(forged, 1)])
+        for what, after in own[0]["after"].items():
+            shares = [percent(after[k], 1) for k in ("bits", "bits without alignment", "bits by plain signs")]
+            kept.append([name, what, percent(after["accuracy"], 1), *shares, f"{after['p']:.0e}"])
+    if not cost:
+        return ""
+    head = [
+        "model",
+        "seeds",
+        "before",
+        "shipped",
+        "private branch",
+        "cost, points",
+        "bits",
+        "random passports",
+    ]
+    return (
+        "## Passports\n\n`python benchmarks/ownership_passport.py run`. Accuracies on test images, mean over "
+        f"seeds.\n\n{table(head, cost)}\nWhat is read after thefts, first seed; beside it the readings "
+        "without alignment to the reference, and by plain signs as published.\n\n"
+        + table(["model", "theft", "accuracy", "bits", "unaligned", "plain signs", "p"], kept)
+    )
+
+
+def triggers() -> str:
+    found = read(RESULTS / "ownership" / "trigger-set.json")
+    if not found:
+        return ""
+    text = "## Trigger sets\n\n`python benchmarks/ownership_triggers.py mark`, then `attack`.\n"
+    for name, mark in found.items():
+        kind = "MNIST, convnet" if name.startswith("mnist") else "pretrained ResNet-20, CIFAR-10"
+        verdict = mark["verdict"]
+        text += (
+            f"\n**{name}** on {kind}: {verdict['matches']} of {verdict['trials']} secret answers, "
+            f"{mark['cost, points']:.2f} points of accuracy, {mark['processor seconds']:.0f} s of one core; "
+            f"the unmarked model gives {mark['verdict on the original']['matches']}.\n"
+        )
+        rows = []
+        for attack, after in mark["attacks"].items():
+            last = after.get("last state", after)
+            states = [f"{s['matches']} of {s['trials']}, p {s['p_adjusted']:.0e}" for s in (after, last)]
+            accuracies = [percent(s["accuracy"]) for s in (after, last)]
+            decisions = sorted({str(s["decision"]) for s in (after, last)})
+            rows.append([attack, *states, " / ".join(accuracies), ", ".join(decisions)])
+        if rows:
+            head = ["attack", "thief's best state", "last state", "accuracy", "verdict"]
+            text += f"\n{table(head, rows)}"
+    return text
+
+
+def ptynet() -> str:
+    found = read(RESULTS / "ownership" / "ptynet-gate-0.json")
+    if not found:
+        return ""
+    figures, held, wrong = found["figures"], found["held-out triggers"], found["wrong keys"]
+    allowed = percent(found["overhead allowed"], 1)
+    share = percent(figures["its operations to the target's"], 1)
+    rows = [
+        ["predictions identical", f"{found['predictions identical']} of {found['test images']} test images"],
+        ["gate closed", f"{found['gate closed']} of {found['test images']}"],
+        ["target's state-dict hash", "unchanged" if found["target's hash unchanged"] else "changed"],
+        ["held-out triggers", f"{percent(held['success'], 1)} of {held['images']}"],
+        ["wrong keys", f"{wrong['matches']} of {wrong['trials']} trials, {wrong['MATCH']} MATCH"],
+        ["branch", f"{figures['weights of the branch']:.0f} weights, {share} of the target's operations"],
+        ["embedding", f"{found['embedding, processor seconds']:.0f} s of one core"],
+        ["verdict", f"{found['verdict']['decision']}, p {found['verdict']['p_adjusted']:.0e}"],
+        *(
+            [f"inference overhead, {batch} (allowed {allowed})", percent(value, 1)]
+            for batch, value in found["overhead"].items()
+        ),
+    ]
+    return "## PTYNet\n\n`python benchmarks/ownership_ptynet.py`, on the pretrained ResNet-20.\n\n" + table(
+        ["what", "figure"], rows
+    )
+
+
+def false_positives() -> str:
+    found = read(RESULTS / "ownership" / "false-positives-trigger-set.json")
+    if not found:
+        return ""
+    rows = [
+        [
+            row["model"],
+            f"{row['level']:g}",
+            f"{row['attained']:.5f}",
+            f"{row['at or below']}",
+            f"{row['band'][0]} to {row['band'][1]} keys",
+        ]
+        for row in found["rows"]
+    ]
+    return (
+        "## False positives\n\n`python benchmarks/ownership_false_positives.py`: "
+        f"{found['rows'][0]['keys']:,} random keys on each unrelated model, {found['fields']['triggers']} "
+        f"triggers, by labels. MATCH at 1e-6: {found['matches']}.\n\n"
+        + table(["model", "level", "attained level", "keys at or below", "99.9 % band"], rows)
+    )
+
+
+def forgeries() -> str:
+    found = read(RESULTS / "ownership" / "forgery.json")
+    if not found:
+        return ""
+    listed = found["forgeries"]
+    published = sum(bool((f["published"] or {}).get("accepted")) for f in listed)
+    return (
+        f"## Forgeries\n\n`python benchmarks/forgery.py`: of {len(listed)} forged claims the published "
+        f"protocols accept {published}; this package accepts {len(found['accepted by ours'])}. "
+        "[Each of them](forgery.md).\n"
+    )
+
+
+def suites() -> str:
+    text = ""
+    for name in SUITES:
+        path = RESULTS / "suites" / name / "tables.md"
+        if path.exists():
+            body = path.read_text().replace("\n## ", "\n#### ").replace("# ", "### ", 1)
+            text += (
+                f"\n`freehold bench report {name} --results benchmarks/results/suites/{name}` writes these "
+                "tables and their page.\n\n"
+                f"{body.rstrip()}\n"
+            )
+    return f"## Suites\n{text}" if text else ""
+
+
+def evidence() -> str:
+    place = RESULTS / "evidence"
+    rows: list[list[str]] = []
+    if found := read(place / "flips.json"):
+        flips = found["found"].values()
+        total, missed = (sum(one[key] for one in flips) for key in ("flips", "missed"))
+        rows.append(
+            ["single-bit flips", f"{total:,} in {len(flips)} files, {missed} missed", "evidence_flips"]
+        )
+    if found := read(place / "kill.json"):
+        for case, one in found.items():
+            said = f"{one['absent']} absent, {one['whole']} whole; {one['completed']} completed by a rerun"
+            rows.append([f"killed: {case}", f"{one['points']} points: {said}", "kill"])
+    if found := read(place / "fuzz.json"):
+        for case, one in found.items():
+            said = f"{one['runs']:,} inputs in {one['seconds']:.0f} s, {one['growth_mib']} MiB more memory"
+            rows.append([f"fuzzed: {case}", f"{said} ({one['engine']})", "fuzz"])
+    if found := read(place / "speed.json"):
+        rows += [
+            [f"`{s['command']}`", f"{s['wall_s']:.2f} s, {s['cpu_s']:.2f} s of processor", "evidence_speed"]
+            for s in found["steps"]
+        ]
+    for method in ("ptynet", "trigger-set"):
+        if found := read(place / f"trace-{method}.json"):
+            rows += [[f"trace, {method}: {what}", said, "trace"] for what, said in traced(found)]
+    if not rows:
+        return ""
+    return f"## Evidence\n\n{table(['what', 'figure', 'script'], rows)}"
+
+
+def traced(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """Of each group of suspects how many were named, rightly or not."""
+    for group, cases in found.items():
+        if not isinstance(cases, dict) or not all(
+            isinstance(c, dict) and "decision" in c for c in cases.values()
+        ):
+            continue
+        named = sum(case["decision"] == "MATCH" for case in cases.values())
+        right = sum(case["decision"] == "MATCH" and case["customer"] == name for name, case in cases.items())
+        yield group, f"{len(cases)} suspects, {named} named, {right} of them as the customer whose copy it is"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
