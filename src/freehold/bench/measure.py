@@ -120,7 +120,8 @@ def _shown(
     """What a model does on every domain against the unprotected one, and what the owner's key says of it."""
     model.to(device)
     domains = given.domains
-    after = {d.name: predict(model, d.test, domains.input).cpu() for d in domains.all()}
+    precision = given.run.precision
+    after = {d.name: predict(model, d.test, domains.input, precision=precision).cpu() for d in domains.all()}
     evaluation: Evaluation = summarise(domains, {name: (answers[name], after[name]) for name in after})
     return {"evaluation": evaluation.to_json(), "verdict": _verdict(model, key, given, "the model")}
 

@@ -179,7 +179,8 @@ def _protected(text: str, place: Place) -> Made:
 def _answers(text: str, place: Place) -> Mapping[str, Tensor]:
     given = _given(_base(text, place))
     model = copy.deepcopy(given.model).to(device_of(given.run))
-    return {d.name: predict(model, d.test, given.domains.input).cpu() for d in given.domains.all()}
+    spec, precision = given.domains.input, given.run.precision
+    return {d.name: predict(model, d.test, spec, precision=precision).cpu() for d in given.domains.all()}
 
 
 def base_answers(cell: Cell, place: Place) -> Mapping[str, Tensor]:
