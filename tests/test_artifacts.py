@@ -299,3 +299,12 @@ def test_only_our_errors_come_out_of_finished(tmp_path):
         (partial / "run.json").write_bytes(text)
         with pytest.raises(FreeholdError):
             finished(tmp_path / str(number), IDENTITY)
+
+
+def test_an_unfinished_run_is_its_owners_alone_and_a_finished_one_as_open_as_its_place(tmp_path):
+    (place := tmp_path / "shared").mkdir(mode=0o775)
+    place.chmod(0o775)
+    with RunFolder(place / "a", IDENTITY, {"seed": 3}) as folder:
+        assert folder.path.stat().st_mode & 0o777 == 0o700
+        folder.publish()
+    assert (place / "a").stat().st_mode & 0o777 == 0o755

@@ -128,6 +128,7 @@ class RunFolder:
                 if _passing(name):
                     file.unlink()
             sync(self.path)
+            self.path.chmod(0o700 | self.final.parent.stat().st_mode & 0o755)
             self.path.rename(self.final)
             sync(self.final.parent)
 
@@ -141,7 +142,9 @@ class RunFolder:
         begun = _begun(self.path, self._run["identity"])
         self._ours = True
         with writing(self.path):
-            self.path.mkdir(exist_ok=True)
+            self.path.mkdir(
+                mode=0o700, exist_ok=True
+            )  # its states may hold what a key learns: the owner's alone
             (self.path / MANIFEST).unlink(missing_ok=True)
             self.resumed = any(self.path.glob("*.state"))
             self._run["started"] = begun["started"] if begun else _now()
