@@ -147,25 +147,27 @@ def ptynet() -> str:
 
 
 def false_positives() -> str:
-    found = read(RESULTS / "ownership" / "false-positives-trigger-set.json")
-    if not found:
-        return ""
-    rows = [
-        [
-            row["model"],
-            f"{row['level']:g}",
-            f"{row['attained']:.5f}",
-            f"{row['at or below']}",
-            f"{row['band'][0]} to {row['band'][1]} keys",
+    text = ""
+    for method, script in (("trigger-set", "positives"), ("passport", "bits")):
+        found = read(RESULTS / "ownership" / f"false-positives-{method}.json")
+        if not found:
+            continue
+        rows = [
+            [
+                row["model"],
+                f"{row['level']:g}",
+                f"{row['attained']:.5f}",
+                f"{row['at or below']}",
+                f"{row['band'][0]} to {row['band'][1]} keys",
+            ]
+            for row in found["rows"]
         ]
-        for row in found["rows"]
-    ]
-    return (
-        "## False positives\n\n`python benchmarks/ownership_false_positives.py`: "
-        f"{found['rows'][0]['keys']:,} random keys on each unrelated model, {found['fields']['triggers']} "
-        f"triggers, by labels. MATCH at 1e-6: {found['matches']}.\n\n"
-        + table(["model", "level", "attained level", "keys at or below", "99.9 % band"], rows)
-    )
+        trials = len(next(iter(found["counts"].values()))) - 1
+        text += (
+            f"\n`python benchmarks/ownership_false_{script}.py`: {found['rows'][0]['keys']:,} random keys "
+            f"of {method} on each unrelated model, {trials} trials. MATCH at 1e-6: {found['matches']}.\n\n"
+        ) + table(["model", "level", "attained level", "keys at or below", "99.9 % band"], rows)
+    return f"## False positives\n{text}" if text else ""
 
 
 def forgeries() -> str:
