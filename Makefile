@@ -32,7 +32,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/installed
-	$(ONE) $(BIN)/python benchmarks/speed.py
+	$(ONE) $(BIN)/python -m benchmarks.speed
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist

@@ -89,7 +89,7 @@ def figures_of(
     """
     fused, ordinary = found.fused, found.counted_on
     blank = found.spec.example()[:1].to(fused.threshold.device)
-    products = [_operations(network, blank) for network in (fused.branch, fused.target)]
+    products = [operations(network, blank) for network in (fused.branch, fused.target)]
     weights = [sum(p.numel() for p in network.parameters()) for network in (fused.branch, fused.target)]
     passed, count = int(found.opened(ordinary).sum()), len(ordinary)
     other = Stream(throw_away(draws))
@@ -120,7 +120,8 @@ def _share(right: Tensor) -> float:
 
 
 @torch.no_grad()
-def _operations(network: nn.Module, image: Tensor) -> int:
+def operations(network: nn.Module, image: Tensor) -> int:
+    """Additions and multiplications of one forward pass of ``image``."""
     with FlopCounterMode(display=False) as counter:
         network(image)
     return int(counter.get_total_flops())

@@ -142,17 +142,21 @@ def _two_classes(matches: int, trials: int, a: int, b: int) -> Fraction:
 
 def _rooks(matches: int, trials: int, pairs: Sequence[tuple[int, int]]) -> Fraction:
     """Class c contributes ``sum_j C(a, j) C(b, j) j! x^j``; inclusion and exclusion make it a tail."""
-    rooks = [1]  # rooks[j]: ways to choose j agreements, the other trials left open
+    most = sum(min(pair) for pair in pairs)
+    kept = most - matches + 1  # only the highest powers count: few where nearly all agrees
+    if kept <= 0:
+        return Fraction(0)
+    rooks = [1]  # rooks[j]: ways to choose j agreements fewer than the most, the other trials left open
     for a, b in pairs:
-        own = [math.comb(a, j) * math.comb(b, j) * math.factorial(j) for j in range(min(a, b) + 1)]
-        product = [0] * (len(rooks) + len(own) - 1)
+        own = [math.comb(a, j) * math.comb(b, j) * math.factorial(j) for j in range(min(a, b), -1, -1)[:kept]]
+        product = [0] * min(kept, len(rooks) + len(own) - 1)
         for i, x in enumerate(rooks):
-            for j, y in enumerate(own):
+            for j, y in enumerate(own[: kept - i]):
                 product[i + j] += x * y
         rooks = product
     signed = (
-        (-1) ** (j - matches) * math.comb(j - 1, matches - 1) * rooks[j] * math.factorial(trials - j)
-        for j in range(matches, len(rooks))
+        (-1) ** (j - matches) * math.comb(j - 1, matches - 1) * rooks[most - j] * math.factorial(trials - j)
+        for j in range(matches, most + 1)
     )
     return Fraction(sum(signed), math.factorial(trials))
 
