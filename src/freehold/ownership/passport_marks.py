@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from freehold.keys import Key
 from freehold.models.norm_pairs import NormPair
@@ -90,10 +91,14 @@ def projected(weight: Tensor, direction: Tensor) -> Tensor:
     Returns:
         ``(O,)`` or ``(O, n)``.
     """
+    rows = direction.reshape(len(direction), -1).T  # (n, fan_in): the order that multiplies fastest
+    if weight.dim() > 2 and not weight.is_contiguous():  # channels last: flat only in that order, or copied
+        rows = rows.view(-1, *weight.shape[1:]).movedim(1, -1).flatten(1)
+        weight = weight.movedim(1, -1)
     flat = weight.float().flatten(1)
     sizes = flat.detach().norm(dim=1).clamp_min(1e-12)
-    found: Tensor = flat @ direction / (sizes if direction.dim() == 1 else sizes[:, None])
-    return found
+    found = F.linear(rows, flat) / sizes
+    return found[0] if direction.dim() == 1 else found.T
 
 
 def read_bits(weight: Tensor, mark: Mark, *, canonical: bool) -> Tensor:
