@@ -95,7 +95,7 @@ class TwoBranches(nn.Module):
         """What each norm of the private branch runs on in the place of its own tensors."""
         numbers: dict[str, dict[str, Tensor]] = {name: {} for name in self._tracked}
         for name, own in zip(self._tracked, self.statistics, strict=True):
-            numbers[name] |= dict(own.named_buffers())
+            numbers[name] |= {key: tensor for key, tensor in own._buffers.items() if tensor is not None}
         for pair, (scale, shift) in zip(self.pairs, self.affine(self.model), strict=True):
             numbers.setdefault(pair.norm, {}).update(weight=scale, bias=shift)
         return numbers

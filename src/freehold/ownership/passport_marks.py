@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class Mark:
     sign: Tensor
     bits: Tensor
 
-    @property
+    @cached_property
     def directions(self) -> Tensor:
         """All three, ``(fan_in, 3)``: passports of scale and shift, and the sign's."""
         return torch.stack([self.scale, self.shift, self.sign], 1)
@@ -97,7 +98,7 @@ def projected(weight: Tensor, direction: Tensor) -> Tensor:
         weight = weight.movedim(1, -1)
     flat = weight.float().flatten(1)
     sizes = flat.detach().norm(dim=1).clamp_min(1e-12)
-    found = F.linear(rows, flat) / sizes
+    found: Tensor = F.linear(rows, flat) / sizes
     return found[0] if direction.dim() == 1 else found.T
 
 
