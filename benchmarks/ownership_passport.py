@@ -1,11 +1,10 @@
 """Passports on real data: what they cost, what both branches are worth, and what survives a thief.
 
     python benchmarks/ownership_passport.py run [--beds mnist …] [--seeds 0 1 2]
-    python benchmarks/ownership_passport.py speed
 
-``run`` works through the cells that have no result yet, one JSON each under results/ownership/; ``speed``
-times the joint step against the plain one, and the private forward pass against the public one. The data
-is looked for in FREEHOLD_DATA or ../shared/data beside the checkout.
+Works through the cells that have no result yet, one JSON each under results/ownership/. What a step and a
+forward pass cost is measured by ``python -m benchmarks.speed --only passport``. The data is looked for in
+FREEHOLD_DATA or ../shared/data beside the checkout.
 """
 
 from __future__ import annotations
@@ -13,10 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +29,12 @@ from freehold.attacks.prune import Prune
 from freehold.keys import Key
 from freehold.metrics.accuracy import share_correct
 from freehold.models.checkpoint import load_weights
-from freehold.models.norm_pairs import NormPair, norm_pairs
-from freehold.models.two_branches import TwoBranches
+from freehold.models.norm_pairs import NormPair
 from freehold.ownership.base import verify
-from freehold.ownership.embedding import labelled
-from freehold.ownership.passport_affine import HiddenNet, PassportAffine
 from freehold.ownership.passport_marks import draw_marks, read_bits
-from freehold.ownership.passport_training import joint_objective
 from freehold.ownership.suspect import suspect
 from freehold.training import Run, Trainer
-from freehold.training.classifier import Supervised, cross_entropy, train_classifier
+from freehold.training.classifier import Supervised, train_classifier
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("FREEHOLD_DATA", HERE.parents[1] / "shared" / "data"))
@@ -166,78 +159,16 @@ def reading(model: nn.Module, key: Key, spec: fh.InputSpec) -> dict[str, Any]:
     }
 
 
-def speed(rounds: int = 12) -> dict[str, float]:
-    """Interleaved medians of one process: steps on 64 images, forward passes on one."""
-    rng = torch.Generator().manual_seed(0)
-    spec, found = fh.InputSpec(), {}
-    domain = fh.load_domain(f"npz:{DATA / 'mnist.npz'}", classes=10, limit=2000)
-    for uri in ("convnet", "resnet20"):
-        plain = fh.load_model(uri, 10)
-        steps = {"plain": stepper(plain, domain, spec, None)}
-        nets = {}
-        for layers, last in (("all", 0), ("last three", 3)):
-            model = fh.load_model(uri, 10)
-            pairs = norm_pairs(model, spec.example())[-last:]
-            key = Key(bytes(32), "speed", method="passport")
-            nets_of = [HiddenNet.drawn(pair.channels, key, pair.layer) for pair in pairs]
-            affine = PassportAffine(draw_marks(key, pairs), nets_of, margin=1.0, canonical=True)
-            net = nets[layers] = TwoBranches(model, pairs, affine, spec.example())
-            steps[layers] = stepper(net, domain, spec, affine)
-        times = interleaved(steps, rounds)
-        for layers in ("all", "last three"):
-            found[f"{uri}: joint step, {layers}"] = times[layers] / times["plain"]
-        net = nets["all"].eval()
-        private, image = net.private().eval(), torch.randn(1, 3, 32, 32, generator=rng)
-        with torch.inference_mode():
-            forwards = {"public": partial(plain.eval(), image), "private": partial(private, image)}
-            passes = interleaved(forwards, 200)
-        found[f"{uri}: private forward at batch 1"] = passes["private"] / passes["public"]
-    return found
-
-
-def stepper(model: nn.Module, domain: fh.Domain, spec: fh.InputSpec, affine: PassportAffine | None) -> Any:
-    """One step of the training loop, ready to be called again and again."""
-    from freehold.training import Loop
-    from freehold.training.loop import Fit
-
-    trainer = Trainer(Run(device="cpu", precision="bf16", progress=False, threads=1))
-    streams = {"train": trainer.batches(domain.train, spec, 64, "train")}
-    objective = (
-        cross_entropy
-        if affine is None or not isinstance(model, TwoBranches)
-        else joint_objective(model, affine, labelled, 0.1, "summed", 0)
-    )
-    fit = Fit(trainer, model, objective, streams, Loop(steps=10**6, lr=1e-4), "speed", "train", None)
-    fit.set_mode()
-    return fit.advance
-
-
-def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 2):
-        for name, call in calls.items():
-            began = time.process_time()  # of this process alone: the machine may be shared
-            call()
-            if number >= 2:
-                times[name].append(time.process_time() - began)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["run", "speed"])
+    parser.add_argument("what", choices=["run"])
     parser.add_argument("--beds", nargs="+", default=list(BEDS), choices=list(BEDS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     given = parser.parse_args(None if arguments is None else list(arguments))
     RESULTS.mkdir(parents=True, exist_ok=True)
     CACHE.mkdir(exist_ok=True)
-    if given.what == "speed":
-        found = speed()
-        (RESULTS / "passport-speed.json").write_text(json.dumps(found, indent=1))
-        print(json.dumps(found, indent=1))
-        return
     for seed in given.seeds:
         for bed in given.beds:
             path = RESULTS / f"passport-{bed}-{seed}.json"

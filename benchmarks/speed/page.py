@@ -82,8 +82,7 @@ def ratios(figures: Sequence[Figure], *, width: int, key: str) -> str:
 
     with drawing.style(key):
         figure, axes = drawing.pixels(width, height)
-        axes.plot([at(1), at(1)], [0, height - 22], color=MUTED, lw=1, zorder=0)
-        axes.text(at(1), height - 6, "the floor", size=11, color=MUTED, ha="center")
+        axes.text(max(at(1), 26), height - 6, "the floor", size=11, color=MUTED, ha="center")
         for index, found in enumerate(figures):
             top = tall * index
             y = top + (32 if narrow else 14)
@@ -92,6 +91,7 @@ def ratios(figures: Sequence[Figure], *, width: int, key: str) -> str:
             colour = GOOD if found.holds else BAD
             first, third = found.spread or (found.value, found.value)
             axes.plot([names, width - right], [y, y], color=RULE, lw=1, zorder=0)
+            axes.plot([at(1)] * 2, [y - 11, y + 14], color=MUTED, lw=1, zorder=0)
             axes.plot([at(1), at(found.value)], [y, y], color=colour, lw=3, solid_capstyle="butt")
             ends = [min(max(at(v), names), width - right) for v in (first, third)]
             axes.plot(ends, [y, y], color=colour, lw=8, alpha=0.3, solid_capstyle="butt")
