@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.speed import __main__ as main
 from benchmarks.speed import ratio as ratio_module
+from benchmarks.speed import regression
 from benchmarks.speed.figures import Figure
 from benchmarks.speed.growth import Growth, exponent
 from benchmarks.speed.measures import Here, peak_bytes
@@ -125,6 +129,42 @@ def test_the_page_names_every_figure_and_loads_nothing() -> None:
     assert html.count("<svg") == 3  # ratios for a desk and a phone, and one panel
     assert "missed" in html
     assert "http" not in html.replace("http-equiv", "")
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command on one figure, in a folder of its own."""
+    monkeypatch.setattr(regression, "COMMITTED", tmp_path / "committed" / "speed.json")
+
+    def run(*values: float, accept: bool = False) -> int:
+        moody = Moody(*values)
+        monkeypatch.setattr(main, "suite", lambda: {"Steps": lambda: [moody]})
+        given = {"quick": False, "only": None, "accept": accept, "out": tmp_path / "out"}
+        return main.ran(argparse.Namespace(**given))
+
+    return run
+
+
+def test_the_command_fails_on_a_regression_and_leaves_what_was_committed(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(1.0, accept=True) == 0
+    before = (tmp_path / "committed" / "speed.json").read_bytes()
+    assert command(1.1) == 0
+    assert command(1.2, 1.1) == 0
+    assert command(1.2, 1.2) == 1
+    assert "a: 1.2 is more than 15 % worse than the committed 1" in capsys.readouterr().out
+    assert (tmp_path / "committed" / "speed.json").read_bytes() == before
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"speed.json", "speed.html"}
+
+
+def test_the_command_refuses_a_damaged_record(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "committed").mkdir()
+    (tmp_path / "committed" / "speed.json").write_text("{")
+    assert command(1.0) == 1
+    assert "--accept" in capsys.readouterr().err
 
 
 def test_every_method_has_a_step_in_the_suite() -> None:

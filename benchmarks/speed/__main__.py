@@ -55,7 +55,7 @@ def ran(arguments: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)
     try:
-        known = {} if arguments.quick or arguments.accept else committed()
+        known = {} if arguments.quick or arguments.accept else committed(COMMITTED)
     except BadRecord as error:
         print(error, file=sys.stderr)
         return 1

@@ -16,7 +16,7 @@ class BadRecord(Exception):
     """The committed file cannot be compared with."""
 
 
-def committed(path: Path = COMMITTED) -> dict[str, float]:
+def committed(path: Path) -> dict[str, float]:
     """Value of each figure by name; empty where nothing was committed yet.
 
     Raises:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 from fractions import Fraction
 
 import pytest
@@ -100,7 +101,8 @@ def test_what_survives_must_be_above_chance():
 
 
 @pytest.mark.parametrize(
-    "first, second", [([2, 3, 2], [1, 4, 2]), ([4, 3], [2, 5]), ([7], [7]), ([0, 6], [5, 1])]
+    "first, second",
+    [([2, 3, 2], [1, 4, 2]), ([1, 2, 1, 3], [2, 2, 3, 0]), ([4, 3], [2, 5]), ([7], [7]), ([0, 6], [5, 1])],
 )
 def test_agreement_equals_counting_all_permutations(first, second):
     one = [c for c, n in enumerate(first) for _ in range(n)]
@@ -111,6 +113,14 @@ def test_agreement_equals_counting_all_permutations(first, second):
     for matches in range(len(one) + 1):
         share = Fraction(sum(a >= matches for a in agreements), len(agreements))
         assert agreement_tail(matches, first, second) == pytest.approx(float(share), rel=1e-12)
+
+
+def test_where_nearly_all_agrees_the_exact_value_costs_little():
+    counts = [200] * 10
+    began = time.process_time()
+    all_agree = agreement_tail(2000, counts, counts)
+    assert agreement_tail(1980, counts, counts) >= all_agree > 0
+    assert time.process_time() - began < 2  # all powers of the polynomial take twenty seconds
 
 
 def test_agreement_of_many_trials_is_bounded_from_above():
