@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.speed.figures import Figure
 from benchmarks.speed.measures import seconds
 
-BUDGET = 5.0  # seconds after which no further round begins
+BUDGET = 3.0  # seconds after which no further round begins
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:

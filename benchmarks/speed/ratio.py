@@ -45,7 +45,7 @@ class Ratio:
             floor.close()
 
     def _time(self, call: Subject, floor: Subject, quick: bool) -> Figure:
-        least, most, budget = (3, 20, 0.5) if quick else (9, 300, 3.0)
+        least, most, budget = (3, 20, 0.5) if quick else (9, 300, 2.0)
         for subject in (floor, call):
             subject.ask(repeated(1))  # what is made on first use
         times = max(1, round(SHORTEST / max(1e-7, floor.ask(repeated(3)) / 3)))
