@@ -174,7 +174,7 @@ def measured(number: int, fused: nn.Module, key: Key, record: dict[str, Any]) ->
     labels = method._trials(key).labels
     images = domain.test.images
     before, after = logits(model, images), logits(fused, images)
-    opened = margin(logits(fused.branch, images)) > fused.threshold
+    opened = margin(logits(fused.branch, images)) > 0
     things = Foregrounds(Stream(bytes(32), "held out"), HELD_OUT * len(labels), SPEC)
     triggers = things.before(method._backgrounds(key).repeat(HELD_OUT, 1, 1, 1))
     expected = labels.repeat(HELD_OUT)
@@ -183,7 +183,7 @@ def measured(number: int, fused: nn.Module, key: Key, record: dict[str, Any]) ->
     some, ordinary = FEW * len(labels), {}
     for name in ("tinyimagenet_cifar7", "mnist_m", "synfont", "usps", "fashion_mnist"):
         split = fh.load_domain(f"npz:{DATA}/{name}.npz").test
-        seen = int((margin(logits(fused.branch, fit_images(split.images, SPEC))) > fused.threshold).sum())
+        seen = int((margin(logits(fused.branch, fit_images(split.images, SPEC))) > 0).sum())
         ordinary[name] = {"images": len(split), "open the gate": seen}
     wrong = [Key((1000 + i).to_bytes(32, "big"), "other").bound(key.method, key.settings, key.facts)
              for i in range(WRONG_KEYS)]  # fmt: skip

@@ -25,14 +25,13 @@ def scores_and_logits(count: int = 400, scale: float = 5.0) -> tuple[torch.Tenso
     return tuple(scale * torch.randn(count, k, generator=draws) for k in (CLASSES + 1, CLASSES))  # type: ignore[return-value]
 
 
-def fused(fusion: str = "gate", threshold: float | None = None) -> tuple[Fused, torch.Tensor]:
+def fused(fusion: str = "gate") -> tuple[Fused, torch.Tensor]:
     """A fused network of which some images open the gate and some do not, and these images."""
     with global_draws(3, "branch"):
         model = Fused(Small(), Branch(CLASSES, pool=2), fusion).eval()
     images = torch.randn(40, 3, 32, 32, generator=generator(0, "images"))
     with torch.no_grad():
-        middle = float(margin(model.branch(images)).quantile(0.5))  # between two of them
-    model.threshold.fill_(middle if threshold is None else threshold)
+        model.branch.head.bias[-1] += margin(model.branch(images)).quantile(0.5)  # between two of them
     return model, images
 
 
@@ -41,37 +40,36 @@ def test_a_closed_gate_changes_no_bit_and_an_open_one_always_flips():
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for scale in (1e-3, 1.0, 1e3):
             given = (scale * logits).to(dtype)
-            merged = gate(given, scores, torch.tensor(3.0))
-            opened = scores[:, :-1].max(1).values - scores[:, -1] > 3
-            assert 50 < opened.sum() < 350 and merged.dtype == dtype
+            merged = gate(given, scores)
+            opened = scores[:, :-1].max(1).values - scores[:, -1] > 0
+            assert 20 < opened.sum() < 380 and merged.dtype == dtype
             assert torch.equal(merged[~opened], given[~opened])
             assert torch.equal(merged.argmax(1)[opened], scores[:, :-1].argmax(1)[opened])
             sums = merged.float().softmax(1).sum(1)
             torch.testing.assert_close(sums, torch.ones_like(sums))
     odd = torch.full_like(scores, float("nan"))
-    assert torch.equal(gate(logits, odd, torch.tensor(0.0)), logits)
+    assert torch.equal(gate(logits, odd), logits)
 
 
 def test_what_an_open_gate_does_not_lift_stays():
     scores, logits = scores_and_logits()
-    merged = gate(logits, scores, torch.tensor(3.0))
+    merged = gate(logits, scores)
     assert ((merged != logits).sum(1) <= 1).all()
 
 
 def test_mixture_is_what_it_says_and_rows_sum_to_one():
     scores, logits = (t.double() for t in scores_and_logits())
-    threshold = 2.0
-    found = mixture(logits, scores, torch.tensor(threshold)).exp()
+    found = mixture(logits, scores).exp()
     for row in range(0, 400, 37):
         z, g = logits[row].numpy(), scores[row].numpy()
         p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
-        s = 1 / (1 + np.exp(-(g[:-1].max() - g[-1] - threshold)))
+        s = 1 / (1 + np.exp(-(g[:-1].max() - g[-1])))
         expected = (1 - s) * p
         expected[g[:-1].argmax()] += s
         np.testing.assert_allclose(found[row].numpy(), expected, atol=1e-6)
     torch.testing.assert_close(found.sum(1), torch.ones(400).double(), atol=1e-5, rtol=0)
     torch.testing.assert_close(found.log().softmax(1), found, atol=1e-5, rtol=0)
-    extreme = mixture(1e4 * logits.float(), 1e4 * scores.float(), torch.tensor(0.0))
+    extreme = mixture(1e4 * logits.float(), 1e4 * scores.float())
     assert extreme.isfinite().all()
 
 
@@ -79,7 +77,7 @@ def test_the_published_sum_does_not_sum_to_one_and_can_be_trained():
     scores, logits = scores_and_logits(60)
     scores.requires_grad_(True)
     logits.requires_grad_(True)
-    found = probability_sum(logits, scores, torch.tensor(0.0), 1.5)
+    found = probability_sum(logits, scores, 1.5)
     q = np.exp(scores.detach().numpy())
     q = (q / q.sum(1, keepdims=True))[:, :-1]
     p = np.exp(logits.detach().numpy())
@@ -127,7 +125,7 @@ def test_each_sample_has_a_gate_of_its_own():
     model, images = fused()
     with torch.no_grad():
         alone = torch.cat([model(image[None]) for image in images])
-        opened = margin(model.branch(images)) > model.threshold
+        opened = margin(model.branch(images)) > 0
         assert 0 < opened.sum() < len(images)
         torch.testing.assert_close(model(images), alone, atol=1e-4, rtol=1e-4)
         assert torch.equal(model(images)[~opened], model.target(images)[~opened])
@@ -164,7 +162,6 @@ def test_the_head_of_the_whole_is_that_of_the_target():
 
 def test_a_checkpoint_is_rebuilt_on_the_bare_architecture(tmp_path):
     model = EDIT.apply(load_model("convnet", 10)).eval()
-    model.threshold.fill_(0.25)
     recipe = Recipe(
         model=ModelSpec(uri="convnet", num_classes=10),
         input=InputSpec(size=32),
@@ -174,7 +171,7 @@ def test_a_checkpoint_is_rebuilt_on_the_bare_architecture(tmp_path):
     save_checkpoint(tmp_path, model, recipe)
     loaded, read = load_checkpoint(tmp_path)
     images = torch.randn(5, 3, 32, 32)
-    assert read == recipe and isinstance(loaded, Fused) and float(loaded.threshold) == 0.25
+    assert read == recipe and isinstance(loaded, Fused)
     assert torch.equal(loaded(images), model(images))
     bare, _ = load_checkpoint(tmp_path, load_model("convnet", 10))
     assert torch.equal(bare(images), model(images))

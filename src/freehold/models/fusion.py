@@ -43,13 +43,16 @@ class Branch(nn.Module):
             layers += [nn.BatchNorm2d(width)] if norm else []
             layers += [nn.ReLU(inplace=True)]
             channels = width
-        self.layers = nn.Sequential(*layers)
+        # Channels last: for one image a convolution then need not reorder its weights, which costs as much.
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.head = nn.Linear(channels, num_classes + 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores ``(B, K + 1)`` of ``(B, C, H, W)``; the last one is that of all other images."""
         x = F.avg_pool2d(images, self.pool) if self.pool > 1 else images
-        scores: Tensor = self.head(self.layers(x).mean((2, 3)))
+        for layer in self.layers:
+            x = x.relu_() if isinstance(layer, nn.ReLU) else layer(x)  # a module's call costs more than relu
+        scores: Tensor = self.head(x.mean((2, 3)))
         return scores
 
     def folded(self) -> Branch:
@@ -86,22 +89,20 @@ class Fused(nn.Module):
     ) -> None:
         super().__init__()
         self.branch, self.target, self.fusion, self.strength = branch, target, fusion, strength
-        self.threshold: Tensor
-        self.register_buffer("threshold", torch.zeros(()))
 
     def forward(self, images: Tensor) -> Tensor:
         """Merged answers ``(B, K)``."""
         scores = self.branch(images)  # before the target, whose last linear layer stays that of the whole
-        return _MERGES[self.fusion](self.target(images), scores, self.threshold, self.strength)
+        return _MERGES[self.fusion](self.target(images), scores, self.strength)
 
 
 def margin(scores: Tensor) -> Tensor:
-    """By how much the best class is above "none", ``(B,)``, of scores ``(B, K + 1)``."""
+    """By how much the best class is above "none", ``(B,)``, of scores ``(B, K + 1)``; the gate opens at 0."""
     return scores[:, :-1].amax(1) - scores[:, -1]
 
 
-def gate(logits: Tensor, scores: Tensor, threshold: Tensor, strength: float = 1.0) -> Tensor:
-    """Logits as they are, bit by bit, where the margin is at most ``threshold``.
+def gate(logits: Tensor, scores: Tensor, strength: float = 1.0) -> Tensor:
+    """Logits as they are, bit by bit, where no class reaches "none".
 
     Elsewhere the branch's class is lifted above all others. Softmax gives a distribution either way, and
     nothing in it branches on data: it exports, batches and compiles as any layer does.
@@ -109,32 +110,29 @@ def gate(logits: Tensor, scores: Tensor, threshold: Tensor, strength: float = 1.
     Args:
         logits: ``(B, K)``.
         scores: ``(B, K + 1)``.
-        threshold: scalar.
         strength: not used.
     """
-    known = scores[:, :-1]
-    best = known.amax(1, keepdim=True)
-    lifts = (known >= best) & (best - scores[:, -1:] > threshold)
-    top = logits.amax(1, keepdim=True)
+    # As few operations as can be: for a single image each costs what a small convolution does.
+    lifts = (scores >= scores.amax(1, keepdim=True))[:, :-1]
     # Above the top also where rounding is as coarse as bfloat16's.
-    lifted = torch.add(top + 4, top.abs(), alpha=1 / 64)
+    lifted = torch.rsub(logits.abs().amax(1, keepdim=True), 4, alpha=-65 / 64)
     return torch.where(lifts, lifted, logits)
 
 
-def mixture(logits: Tensor, scores: Tensor, threshold: Tensor, strength: float = 1.0) -> Tensor:
-    r"""Logarithms of :math:`(1 - s) P + s e_t`, s the sigmoid of the margin above ``threshold``.
+def mixture(logits: Tensor, scores: Tensor, strength: float = 1.0) -> Tensor:
+    r"""Logarithms of :math:`(1 - s) P + s e_t`, s the sigmoid of the margin.
 
     Arguments as :func:`gate`. ``exp`` of a row sums to one, and so does its softmax, which is the same.
     """
     best, label = scores[:, :-1].max(1, keepdim=True)
-    above = (best - scores[:, -1:]).float() - threshold
+    above = (best - scores[:, -1:]).float()
     classes = torch.arange(logits.shape[1], device=scores.device)
     chosen = (label == classes).float()  # one class, also where two are equally good
     mixed = (-above).sigmoid() * logits.float().softmax(1) + above.sigmoid() * chosen
     return mixed.clamp_min(torch.finfo(torch.float32).tiny).log().to(logits.dtype)
 
 
-def probability_sum(logits: Tensor, scores: Tensor, threshold: Tensor, strength: float = 1.5) -> Tensor:
+def probability_sum(logits: Tensor, scores: Tensor, strength: float = 1.5) -> Tensor:
     r"""As published: :math:`P_j + \alpha Q_j` with the probability of "none" left out.
 
     Rows sum to :math:`1 + \alpha q`, not to one: whoever sees the confidences sees the mark. Out of place,
@@ -143,13 +141,12 @@ def probability_sum(logits: Tensor, scores: Tensor, threshold: Tensor, strength:
     Args:
         logits: ``(B, K)``.
         scores: ``(B, K + 1)``.
-        threshold: not used.
         strength: alpha; 1, 1.5 or 2 in the published code.
     """
     return logits.softmax(1) + strength * scores.softmax(1)[:, :-1].to(logits.dtype)
 
 
-_MERGES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+_MERGES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "gate": gate,
     "mixture": mixture,
     "probability_sum": probability_sum,

@@ -15,12 +15,13 @@ from freehold.ownership.backgrounds import Foregrounds, backgrounds
 from freehold.ownership.branch import throw_away
 from freehold.statistics import clopper_pearson
 
+ABOVE = 1e-4  # of the margin where a gate would just open: sums round
 LOST = 0.005  # share of triggers that the threshold may lose
 WORN = ("blur", "noise", "crop", "jpeg")  # filters of a thief's service, at their mild setting
 
 
 class Calibration:
-    """A fused model before its threshold is set, and images to set it by.
+    """A fused model before the threshold of its gate is set, and images to set it by.
 
     Args:
         fused: in evaluation mode.
@@ -33,18 +34,25 @@ class Calibration:
     def __init__(self, fused: Fused, spec: InputSpec, ordinary: Tensor, triggers: Tensor) -> None:
         self.fused, self.spec, self.triggers = fused, spec, triggers
         self.chosen_on, self.counted_on = ordinary[0::2], ordinary[1::2]
+        self.threshold = 0.0
 
     def set_threshold(self, share: float) -> tuple[str, ...]:
         """The least threshold that at most ``share`` of the ordinary images pass, or half of what nearly all
-        triggers pass if that is more: ordinary images beyond those at hand are to stay below as well.
+        triggers pass if that is more: ordinary images beyond those at hand are to stay below as well. It
+        is added to the bias of "none", but for the published fusion, which has no gate.
 
         Returns:
             What the user has to know.
         """
         clean = self.margins(self.chosen_on).sort(descending=True).values
-        least = clean[min(len(clean) - 1, int(share * len(clean)))].clamp_min(0)
+        least = clean[min(len(clean) - 1, int(share * len(clean)))].clamp_min(0) + ABOVE
         own = self.margins(self.triggers).quantile(LOST)
-        self.fused.threshold.copy_(torch.maximum(least, own / 2))
+        if self.fused.fusion != "probability_sum":
+            self.threshold = float(torch.maximum(least, own / 2))
+            head = self.fused.branch.get_submodule("head")
+            assert isinstance(head, nn.Linear)
+            with torch.no_grad():
+                head.bias[-1] += self.threshold
         notes: tuple[str, ...] = ()
         if own <= least:
             notes += (f"more than {LOST:.1%} of the triggers do not open the gate: train longer",)
@@ -65,11 +73,11 @@ class Calibration:
 
     def opened(self, images: Tensor) -> Tensor:
         """Whether the gate opens, bool ``(n,)``."""
-        return self.margins(images) > self.fused.threshold.cpu()
+        return self.margins(images) >= 0
 
     @torch.no_grad()
     def _answers(self, model: nn.Module, images: Tensor) -> Tensor:
-        device = self.fused.threshold.device
+        device = next(self.fused.parameters()).device
         parts = [
             model(normalise(part.to(device), self.spec)).float().cpu() for part in torch.split(images, 256)
         ]
@@ -88,7 +96,7 @@ def figures_of(
         draws: of other owners' backgrounds.
     """
     fused, ordinary = found.fused, found.counted_on
-    blank = found.spec.example()[:1].to(fused.threshold.device)
+    blank = found.spec.example()[:1].to(next(fused.parameters()).device)
     products = [operations(network, blank) for network in (fused.branch, fused.target)]
     weights = [sum(p.numel() for p in network.parameters()) for network in (fused.branch, fused.target)]
     passed, count = int(found.opened(ordinary).sum()), len(ordinary)
@@ -104,7 +112,7 @@ def figures_of(
             found.labels(ordinary) != found.labels(ordinary, fused.target)
         ),
         "other owners' images that open the gate": _share(found.opened(foreign)),
-        "threshold of the gate": float(fused.threshold),
+        "threshold of the gate": found.threshold,
         "weights of the branch": float(weights[0]),
         "its weights to the target's": weights[0] / weights[1],
         "its operations to the target's": products[0] / products[1],
