@@ -3,8 +3,8 @@
     python benchmarks/kill.py [POINTS] [CASE ...]
 
 POINTS is 30 by default, and so many times each command is killed at a random moment of its run. The windows
-between two changes of a folder are short; so it is killed as well before so many of them as there are, but
-at most POINTS, drawn at random (a new name, a file opened for writing, one removed). Writes
+between two changes of a folder (a new name, a file opened for writing, one removed) are short; so it is
+killed as well before up to a third as many of them, drawn at random. Writes
 benchmarks/results/evidence/kill.json. A new case is one entry of CASES: it prepares a folder and says which
 command changes it, and how to tell that nothing was changed yet, or everything.
 """
@@ -25,11 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from freehold.artifacts import file_hash, verify_run
+from freehold.artifacts import verify_run
 from freehold.cli.app import main as freehold
 from freehold.errors import MissingInputError, SecretError
 from freehold.evidence.registry import Registry
 from freehold.keys import Key, Vault
+from freehold.models.weights import read_safetensors
 
 RESULTS = Path(__file__).parent.resolve() / "results" / "evidence" / "kill.json"
 VECTORS = Path(__file__).resolve().parents[1] / "tests" / "vectors" / "valid"
@@ -64,7 +65,7 @@ def run_weights(path: Path) -> str | None:
     if not path.exists():
         return None
     verify_run(path)
-    return file_hash(path / "model.safetensors")
+    return read_safetensors(path / "model.safetensors")[1]["state"]
 
 
 def source() -> Path:
@@ -274,7 +275,7 @@ def try_case(name: str, points: int) -> dict[str, Any]:
         told["moments"] += 1
         look()
         print(f"{name}: moment {told['moments']} of {points}", file=sys.stderr)
-    for change in chosen(range(1, changes + 1), points, draw):
+    for change in chosen(range(1, changes + 1), points // 3, draw):
         cleared()
         if ended(started(case.command, die_at=change)) < 0:
             told["changes"] += 1
