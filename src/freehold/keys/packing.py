@@ -1,4 +1,4 @@
-"""A key as bytes in the clear, for whoever encrypts them: length of its opening, opening, what was learned."""
+"""A key as bytes in the clear, for whoever encrypts them: the opening and what was learned."""
 
 from __future__ import annotations
 
