@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from freehold.attacks.filter import FILTERS
 from freehold.data.batches import normalise
@@ -121,6 +120,8 @@ def _share(right: Tensor) -> float:
 
 @torch.no_grad()
 def _operations(network: nn.Module, image: Tensor) -> int:
+    from torch.utils.flop_counter import FlopCounterMode  # brings triton, which nobody needs who verifies
+
     with FlopCounterMode(display=False) as counter:
         network(image)
     return int(counter.get_total_flops())
