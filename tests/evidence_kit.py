@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ownership_kit import SPEC, knowing, trigger_key
 
 from freehold.evidence import bundle as bundles
+from freehold.evidence.bundle_writing import write_bundle
 from freehold.evidence.claim import make, sign
 from freehold.evidence.container import archive_of, unpacked
 from freehold.evidence.signature import public_bytes
@@ -63,7 +64,7 @@ def bundle(
     verdict = method.verify(
         asked, key, commitment=key.commitment if committed else None, sequential=sequential
     )
-    bundles.write_bundle(
+    write_bundle(
         path, claim, key, asked, verdict, method.exhibits(key),
         kind="object", digest=None, page=b"<!doctype html><title>-</title>", signer=signer,
     )  # fmt: skip

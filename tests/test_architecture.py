@@ -59,7 +59,8 @@ def test_only_the_trainer_knows_accelerate():
         p
         for p in FILES
         if any(
-            line.startswith(("from accelerate", "import accelerate")) for line in p.read_text().splitlines()
+            line.strip().startswith(("from accelerate", "import accelerate"))
+            for line in p.read_text().splitlines()
         )
     }
     assert {p.name for p in importing} == {"trainer.py"} <= knowing

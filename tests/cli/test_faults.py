@@ -45,6 +45,22 @@ def test_wrong_use(freehold, arguments, said):
     check(freehold(*arguments), 64, said)
 
 
+def test_no_command_takes_a_secret_among_its_arguments():
+    """Every user of a machine can read them; a passphrase comes from a file, the environment or a prompt."""
+    import typer
+
+    from freehold.cli.app import app
+
+    def options(command):
+        yield from command.params
+        for inner in getattr(command, "commands", {}).values():
+            yield from options(inner)
+
+    names = {name for option in options(typer.main.get_command(app)) for name in option.opts}
+    secret = {name for name in names if any(word in name for word in ("phrase", "password", "secret"))}
+    assert secret == {"--passphrase-file", "--new-passphrase-file", "--signing-passphrase-file"}
+
+
 @pytest.mark.parametrize(
     ("override", "code", "said"),
     [

@@ -106,6 +106,23 @@ def test_a_run_is_marked_and_its_key_lies_beside_it(freehold, source, marked):
     assert freehold("verify", marked, key, "--commitment", commitment).code in (0, 1, 2)
 
 
+def test_killed_before_its_key_was_written_the_same_command_goes_on(freehold, source, tmp_path, monkeypatch):
+    command = ["watermark", source, *sets(*SHORT), "--out", tmp_path / "run"]
+
+    def killed(keeping):
+        shutil.copytree(tmp_path / ".run.partial", tmp_path / "left")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("freehold.jobs.keeping.OwnFile.obtain", killed)
+        freehold(*command)
+    assert not (tmp_path / "run.key").exists()
+    (tmp_path / "left").rename(tmp_path / ".run.partial")
+    assert freehold(*command).code in (0, 1)
+    commitment = verify_run(tmp_path / "run")["commitment"]
+    assert Key.load(tmp_path / "run.key", PASSPHRASE).commitment == commitment
+
+
 def test_a_configuration_file_and_a_key_of_another_name(freehold, source, tmp_path):
     lines = [f'[model]\nweights = "{source}"\n[data]\nauthorized = "digits-m"\nimage_size = 16\nlimit = 40']
     (tmp_path / "c.toml").write_text("\n".join([*lines, "[method]", 'name = "trigger-set"', "steps = 2"]))

@@ -127,6 +127,11 @@ def test_the_customer_is_named_and_nobody_for_the_source(freehold, marked, thief
     ended = freehold("trace", thief, marked / "vault", "--commitments", tmp_path / "published")
     assert ended.code == 0 and ended.out.startswith("MATCH: thief: ") and "'Orchid AG' alone" in ended.out
     assert "120 images asked about" in ended.out and "for others to judge" in ended.out
+    words = ["trace", thief, marked / "vault", "--commitments", tmp_path / "published"]
+    ended = freehold(*words, "--page", tmp_path / "page.html")
+    assert ended.code == 0 and ended.out.splitlines()[-1] == f"page: {tmp_path / 'page.html'}"
+    page = (tmp_path / "page.html").read_text()
+    assert "from the copy of Orchid AG" in page and "Söhne" in page and PLANTED.hex() not in page
     found = freehold("trace", thief, marked / "vault", "--json")
     assert found.json["customer"] in ("", "Orchid AG") and found.json["queries"] == 120
     ended = freehold("trace", source, marked / "vault", "--json")

@@ -33,7 +33,7 @@ from safetensors.torch import load, save
 from freehold.data import Domains, InputSpec
 from freehold.data.sources import load_domain
 from freehold.errors import ArtifactError, FreeholdError, OutputError, UsageError
-from freehold.evidence import bundle as bundles
+from freehold.evidence import bundle_writing
 from freehold.evidence.bundle import NAMES, read_bundle
 from freehold.evidence.check import Known, State, check_bundle, worst
 from freehold.evidence.claim import make, sign
@@ -118,7 +118,7 @@ def test_a_clear_case_that_stopped_early_is_replayed_as_far_as_it_went(tmp_path,
 
 
 def test_many_queries_are_known_by_the_root_of_their_tree(tmp_path, folder, made, monkeypatch):
-    monkeypatch.setattr(bundles, "RAW", 1000)
+    monkeypatch.setattr(bundle_writing, "RAW", 1000)
     path = bundle(tmp_path / "tree.zip", *made)
     assert read_bundle(path).queries is None and links(path)["derivation"] == "holds"
     images = trial_images("unrelated", made[1], 100, SPEC)
@@ -546,5 +546,5 @@ def test_bits_are_read_again_in_the_weights_of_the_bundle(passported, tmp_path, 
     without = {n: d for n, d in files.items() if n != "weights.safetensors"}
     assert links(at(repacked(without)))["statistics"] == "open"
     assert accepted(at(repacked(without)), folder, one)
-    monkeypatch.setattr(bundles, "READ", 0)
+    monkeypatch.setattr(bundle_writing, "READ", 0)
     assert not read_bundle(bundle(tmp_path / "few.zip", claim, marked.key, one)).weights

@@ -232,14 +232,17 @@ def test_a_truncated_file_or_seal_is_noticed_and_nothing_is_built_on_it(path):
         target.write_bytes(data)
 
 
-def test_an_entry_that_was_cut_off_before_its_seal_is_noted_and_sealed_by_the_next(path, monkeypatch):
+@pytest.mark.parametrize("following", [60, 61])  # the same command again, or another one
+def test_an_entry_that_was_cut_off_before_its_seal_is_noted_and_sealed_by_the_next(
+    path, monkeypatch, following
+):
     with monkeypatch.context() as patch:
         patch.setattr(registries, "write_seal", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             Registry(str(path)).add(record(60))
     found = Registry(str(path)).verify()
     assert found.head.number == 6 and "sealed at entry 5 only" in found.notes[0]
-    Registry(str(path)).add(record(61))
+    Registry(str(path)).add(record(following))
     assert Registry(str(path)).verify().notes == ()
 
 

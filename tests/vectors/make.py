@@ -26,7 +26,7 @@ from authority_kit import Authority  # noqa: E402
 from evidence_kit import EXAMINER, OWNER, THIEF, bundle, inside, repacked, signed, statement  # noqa: E402
 from ownership_kit import knowing, trigger_key  # noqa: E402
 
-from freehold.evidence import bundle as bundles  # noqa: E402
+from freehold.evidence import bundle_writing  # noqa: E402
 from freehold.evidence.claim import CLAIM  # noqa: E402
 from freehold.evidence.signature import public_bytes  # noqa: E402
 from freehold.evidence.statement import STATEMENT, read_envelope, root_of, subjects  # noqa: E402
@@ -258,7 +258,7 @@ def vectors(folder: Path) -> dict[str, bytes]:
 
 
 def main() -> None:
-    bundles.now, bundles.versions = (lambda: MADE), (lambda: SOFTWARE)  # type: ignore[assignment]
+    bundle_writing.now, bundle_writing.versions = (lambda: MADE), (lambda: SOFTWARE)  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         for name, content in vectors(Path(folder)).items():
             path = HERE / name

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from freehold.cli.common import Debug, Json, console, print_json, working
+from freehold.cli.common import Debug, Json, console, print_json, print_place, working
 from freehold.cli.passphrases import PassphraseFile, passphrase
 from freehold.cli.verify import contact_options
 
@@ -40,6 +40,7 @@ def trace(
         str | None,
         typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
     ] = None,
+    page: Annotated[Path | None, typer.Option(help="Write a page, which names customers.")] = None,
     passphrase_file: PassphraseFile = None,
     json: Json = False,
     debug: Debug = False,
@@ -70,9 +71,15 @@ def trace(
             commitments=commitments,
             classes=classes,
             uri=model,
+            page=page,
             contact=contact_options(contact),
         )
-    print_json(found.model_dump(mode="json")) if json else _print(found)
+    if json:
+        print_json({**found.model_dump(mode="json"), "page": str(page) if page else None})
+    else:
+        _print(found)
+        if page is not None:
+            print_place("page", page)
     return {Decision.MATCH: 0, Decision.NO_MATCH: 1, Decision.INCONCLUSIVE: 2}[found.decision]
 
 

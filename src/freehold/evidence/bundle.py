@@ -13,35 +13,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from freehold.errors import ArtifactError, OutputError, UsageError
-from freehold.evidence.case import CASE, MOST, Asked, Case, Findings, Questions
+from freehold.errors import ArtifactError
+from freehold.evidence.case import MOST, Case, Findings
 from freehold.evidence.claim import Signed
 from freehold.evidence.claim import read as read_claim
-from freehold.evidence.container import Data, archive_of, read_archive, unpacked
-from freehold.evidence.hashtree import leaves_of, tree_root
+from freehold.evidence.container import read_archive, unpacked
 from freehold.evidence.statement import (
     LARGEST,
-    STATEMENT,
     Envelope,
-    envelope,
-    now,
     read_envelope,
-    subjects,
 )
-from freehold.evidence.strict import canonical, parsed, strict_json
+from freehold.evidence.strict import parsed, strict_json
 from freehold.keys.key import Key
-from freehold.keys.vault import write_private
-from freehold.ownership.record import Recorded
-from freehold.ownership.verdict import Verdict
-from freehold.protection import versions
 
 if TYPE_CHECKING:
     import torch
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from torch import Tensor
 
 CLAIM_FILE, CASE_FILE, SIGNED_FILE, PAGE = "claim.json", "case.json", "case.dsse.json", "page.html"
@@ -78,84 +68,6 @@ class Bundle:
     where: str = "bundle"
 
 
-def write_bundle(
-    path: str | Path,
-    claim: bytes,
-    key: Key,
-    asked: Recorded,
-    verdict: Verdict,
-    layers: tuple[str, ...],
-    *,
-    kind: Literal["folder", "file", "address", "object"],
-    digest: str | None,
-    page: bytes,
-    signer: Ed25519PrivateKey | None = None,
-) -> None:
-    """Write all that led to ``verdict`` to ``path``, readable by its owner only, whole or not at all.
-
-    Args:
-        path: of the new file.
-        claim: the claim file's content.
-        key: that the verdict is about; it is written in the open.
-        asked: the suspect, which recorded what it was asked.
-        verdict: on it.
-        layers: whose weights the method read.
-        kind: of suspect.
-        digest: what it can be known by.
-        page: HTML.
-        signer: of who asked and answers for the record.
-
-    Raises:
-        ArtifactError: the claim does not hold.
-        UsageError: the verdict broke off.
-        OutputError: there is a file already, it would be too large, or cannot be written.
-    """
-    from safetensors.torch import save
-
-    path = Path(path)
-    if verdict.failure:
-        raise UsageError("a verdict that broke off is no evidence", where=str(path))
-    if path.exists():
-        raise OutputError("there is a file already", where=str(path), fix="choose another name")
-    read_claim(claim)
-    images = asked.images
-    files: dict[str, Data] = {CLAIM_FILE: claim, OPENING: key.opening(), PAGE: page}
-    files[ANSWERS] = canonical(asked.answers.tolist())
-    if key.learned:
-        files[LEARNED] = save(dict(key.learned))
-    if 0 < images.numel() <= RAW:
-        files[QUERIES] = images.contiguous().numpy().tobytes()
-    seen = {name: _weight(asked, name) for name in layers}
-    if seen and sum(weight.nbytes for weight in seen.values()) <= READ - sum(map(len, files.values())):
-        files[WEIGHTS] = save(seen)
-    case = Case(
-        _type=STATEMENT,
-        subject=subjects({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}),
-        predicateType=CASE,
-        predicate=Findings(
-            suspect=Asked(
-                name=asked.name,
-                kind=kind,
-                digest=digest,
-                access=asked.access.name.lower(),
-                channels=asked.input.channels,
-                size=asked.input.size,
-                num_classes=asked.num_classes,
-            ),
-            queries=Questions(count=len(images), root=tree_root(leaves_of(images))),
-            verdict=verdict,
-            made=now(),
-            software=versions(),
-        ),
-    )
-    said = canonical(case.model_dump(mode="json", by_alias=True))
-    files[CASE_FILE] = said
-    if signer is not None:
-        files[SIGNED_FILE] = envelope(said, signer).to_bytes()
-    inside = {name: files[name] for name in NAMES if name in files}
-    write_private(path, archive_of(inside, where=str(path)))
-
-
 def read_bundle(path: str | Path) -> Bundle:
     """A bundle from a file that anybody may have made.
 
@@ -182,10 +94,6 @@ def read_bundle(path: str | Path) -> Bundle:
     queries = _queries(files.get(QUERIES), case.predicate, where)
     weights = _tensors(files.get(WEIGHTS), f"{where}: {WEIGHTS}")
     return Bundle(claim, case, record, key, answers, queries, weights, where)
-
-
-def _weight(asked: Recorded, layer: str) -> Tensor:
-    return asked.weights().get_parameter(f"{layer}.weight").detach().cpu().clone().contiguous()
 
 
 def _text(files: Mapping[str, memoryview], name: str, where: str) -> bytes:

@@ -73,15 +73,17 @@ class Registry:
                 with suppress(Taken), self._database.writing() as connection:
                     head = self._started(connection)
                     check_seal(self._database.file, head, partial(self._hash_of, connection))
-                    if (found := self._find(connection, record)) is not None:
-                        return found, False
-                    entry = Entry.after(head, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), record)
-                    self._database.insert(connection, ROWS, entry.row())
+                    if (known := self._find(connection, record)) is None:
+                        entry = Entry.after(head, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), record)
+                        self._database.insert(connection, ROWS, entry.row())
+                        head = Head(entry.number, entry.hash)
                     break
             else:
                 raise OutputError("too many write at once", where=self._database.name, fix="try again")
-            write_seal(self._database.file, Head(entry.number, entry.hash))
-        return entry, True
+            write_seal(
+                self._database.file, head
+            )  # of a known entry too: it may have been cut off before this
+        return known or entry, known is None
 
     def entries(self, *, text: str = "") -> Iterator[Entry]:
         """All entries in order, or those with ``text`` in their digest or in what they are about.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from freehold.artifacts import file_hash
 from freehold.errors import OutputError, UsageError
-from freehold.evidence.bundle import write_bundle
+from freehold.evidence.bundle_writing import write_bundle
 from freehold.evidence.claim import Signed
 from freehold.keys import Key
 from freehold.models.checkpoint import MODEL

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
+from freehold.artifacts.files import writing
 from freehold.errors import OutputError, SecretError
 from freehold.keys import Key, Vault
 
@@ -16,7 +17,11 @@ class Keeping(ABC):
     """The way of one key while a model is marked; an interrupted run goes on with the key it began with."""
 
     @abstractmethod
-    def obtain(self, *, resuming: bool) -> Key:
+    def look(self, *, resuming: bool) -> None:
+        """Read what exists already, or refuse it; before anything is written."""
+
+    @abstractmethod
+    def obtain(self) -> Key:
         """The key to mark with; a new one, or that of the interrupted run which goes on."""
 
     @abstractmethod
@@ -34,14 +39,12 @@ class OwnFile(Keeping):
     def __init__(self, path: Path, passphrase: Passphrase, owner: str) -> None:
         self._path, self._ask, self._owner = path, passphrase, owner
         self._secret, self._new = "", False
+        self._begun: Key | None = None
 
-    def obtain(self, *, resuming: bool) -> Key:
-        """Born and written before any work, or read."""
+    def look(self, *, resuming: bool) -> None:
+        """The key of the interrupted run, if it came so far as to write one."""
         if not self._path.exists():
-            key, self._secret, self._new = Key.born(self._owner), self._ask(True), True
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            key.save(self._path, self._secret)
-            return key
+            return
         if not resuming:
             raise OutputError(
                 "there is a key already, and a key that is lost cannot be made again",
@@ -52,7 +55,17 @@ class OwnFile(Keeping):
         key = Key.load(self._path, self._secret)
         if key.owner != self._owner:
             raise SecretError(f"the key is of {key.owner!r}, not of {self._owner!r}", where=str(self._path))
-        self._new = not key.method
+        self._begun, self._new = key, not key.method
+
+    def obtain(self) -> Key:
+        """Born and written before any work, or as it was read."""
+        if self._begun is not None:
+            return self._begun
+        key, self._secret = Key.born(self._owner), self._ask(True)
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        key.save(self._path, self._secret)
+        self._new = True
         return key
 
     def keep(self, key: Key) -> None:
@@ -72,8 +85,8 @@ class CustomersCopy(Keeping):
         self._path, self._ask, self._owner, self._customer = path, passphrase, owner, customer
         self._resuming = False
 
-    def obtain(self, *, resuming: bool) -> Key:
-        """Derived; nothing is written before the copy is marked."""
+    def look(self, *, resuming: bool) -> None:
+        """A customer has one copy."""
         self._vault, self._resuming = Vault(self._path, self._ask(False)), resuming
         if self._owner not in ("", self._vault.owner):
             raise SecretError(
@@ -81,6 +94,9 @@ class CustomersCopy(Keeping):
             )
         if not resuming:
             self._vault.refuse_known(self._customer)
+
+    def obtain(self) -> Key:
+        """Derived; nothing is written before the copy is marked."""
         return self._vault.born(self._customer)
 
     def keep(self, key: Key) -> None:

@@ -127,9 +127,10 @@ def watermark(
         if customer
         else OwnFile(key_file, passphrase, owner)
     )
-    key = keeping.obtain(resuming=folder.path.exists())
+    keeping.look(resuming=folder.path.exists())
     try:
-        with folder:
+        with folder:  # before the key is written: killed in between, the same command goes on
+            key = keeping.obtain()
             logger.info("marking with %s", method.name)
             protected = method.protect(model, domains, run=settings, key=key)
             assert protected.key is not None  # of an ownership method

@@ -158,7 +158,7 @@ class Vault:
     def _opened(self, path: Path) -> Key:
         from cryptography.exceptions import InvalidTag
 
-        data, start = read_private(path), len(MAGIC) + _NONCE
+        data, start = read_private(path, MAGIC), len(MAGIC) + _NONCE
         try:
             if not data.startswith(MAGIC) or len(data) < start:
                 raise InvalidTag

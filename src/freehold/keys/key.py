@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,14 +14,14 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from freehold.errors import ArtifactError, FreeholdError, SecretError, UsageError
+from freehold.keys.derivation import SECRET_BYTES, customers_secret
+from freehold.keys.packing import no_key, pack, unpack
 from freehold.keys.stream import Stream
 from freehold.keys.vault import read_vault, write_vault
 from freehold.models.weights import state_hash
 
 FORMAT = 1
-SECRET_BYTES = 32
 _DOMAIN = b"freehold/commitment/1\0"
-_CUSTOMER = b"freehold/customer/1\0"
 
 
 class Key:
@@ -112,21 +111,9 @@ class Key:
             UsageError: a name that is empty, not one line or longer than 200 characters.
             SecretError: this is a customer's key, or is bound to a method.
         """
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-        known_by = unicodedata.normalize("NFC", name)
-        if not known_by.strip() == known_by or not 0 < len(known_by) <= 200 or not known_by.isprintable():
-            raise UsageError(
-                f"{name[:40]!r} is no name of a customer",
-                where="customer",
-                fix="one line of 1 to 200 characters without spaces around it",
-            )
         if self.method or "customer" in self.facts:
             raise SecretError("is no master key", where="key", fix="derive from the key that Key.born gave")
-        parts = [part.encode() for part in (self.owner, known_by)]
-        info = _CUSTOMER + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-        secret = HKDF(algorithm=SHA256(), length=SECRET_BYTES, salt=None, info=info).derive(self._secret)
+        secret, known_by = customers_secret(self._secret, self.owner, name)
         return Key(secret, self.owner, facts={"customer": known_by})
 
     def stream(self, *path: str | int) -> Stream:
@@ -199,10 +186,7 @@ class Key:
 
     def packed(self) -> bytes:
         """All of the key as bytes, in the clear: for whoever encrypts them."""
-        from safetensors.torch import save
-
-        body = self.opening()
-        return len(body).to_bytes(8, "big") + body + save(dict(self.learned))
+        return pack(self.opening(), self.learned)
 
     @classmethod
     def unpacked(cls, data: bytes, *, where: str) -> Key:
@@ -211,15 +195,7 @@ class Key:
         Raises:
             ArtifactError: it is none, or of another version.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        size = 8 + int.from_bytes(data[:8], "big")
-        try:
-            learned = load(data[size:])
-        except SafetensorError as error:
-            raise _unread(where) from error
-        return cls.opened(data[8:size], learned, where=where)
+        return cls.opened(*unpack(data, where=where), where=where)
 
     @classmethod
     def opened(cls, opening: bytes, learned: Mapping[str, Tensor], *, where: str = "opening") -> Key:
@@ -240,7 +216,7 @@ class Key:
             secret, _ = bytes.fromhex(body.pop("secret")), body.pop("learned")
             key = cls(secret, **body, learned=learned)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, FreeholdError) as error:
-            raise _unread(where) from error
+            raise no_key(where) from error
         if key.opening() != opening:
             raise ArtifactError("is not in the form that was committed to", where=where)
         return key
@@ -269,9 +245,3 @@ class Key:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise SecretError("a key is never pickled", where="key", fix="use Key.save with a passphrase")
-
-
-def _unread(where: str) -> ArtifactError:
-    return ArtifactError(
-        "holds no key that this version reads", where=where, fix="use the version of freehold that wrote it"
-    )

@@ -22,6 +22,7 @@ LOG2_N, R, P = 17, 8, 1  # 128 MiB and some 0.3 s a try (OWASP's advice for scry
 _SALT, _NONCE, _TAG, _DIGEST = 16, 12, 16, 32
 _HEADER = len(MAGIC) + 4
 _LARGEST = 1 << 30  # bytes
+_CHEAPEST, _DEAREST = 14, 17  # a stranger's file may cost no more memory than our own
 
 
 def write_vault(path: Path, data: bytes, passphrase: str, *, replace: bool = False) -> None:
@@ -70,7 +71,7 @@ def read_vault(path: Path, passphrase: str) -> bytes:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    where, content = str(path), read_private(path)
+    where, content = str(path), read_private(path, MAGIC)
     if not content.startswith(MAGIC):
         raise ArtifactError(
             "is no key file of freehold", where=where, fix="name the file that Key.save wrote"
@@ -85,7 +86,9 @@ def read_vault(path: Path, passphrase: str) -> bytes:
             fix="use the version of freehold that wrote it",
         )
     sealed, digest = content[:-_DIGEST], content[-_DIGEST:]
-    if hashlib.sha256(sealed).digest() != digest or not (14 <= log2_n <= 20 and r == R and p == P):
+    if hashlib.sha256(sealed).digest() != digest or not (
+        _CHEAPEST <= log2_n <= _DEAREST and r == R and p == P
+    ):
         raise _damaged(where)
     start = _HEADER + _SALT + _NONCE
     head, salt, nonce = sealed[:start], sealed[_HEADER : _HEADER + _SALT], sealed[start - _NONCE : start]
@@ -103,15 +106,18 @@ def _stretched(passphrase: str, salt: bytes, log2_n: int, r: int, p: int) -> byt
     return Scrypt(salt=salt, length=32, n=1 << log2_n, r=r, p=p).derive(secret)
 
 
-def read_private(path: Path) -> bytes:
+def read_private(path: Path, magic: bytes) -> bytes:
     """A file's content, no more than just above the largest size that is allowed.
+
+    Of a file that does not begin with ``magic`` no more than its beginning.
 
     Raises:
         MissingInputError: there is no such file, or no permission to read it.
     """
     try:
         with path.open("rb") as file:
-            return file.read(_LARGEST + 1)
+            begins = file.read(len(magic))
+            return begins + file.read(_LARGEST + 1 - len(magic)) if begins == magic else begins
     except OSError as error:
         raise MissingInputError(f"cannot read the key: {error.strerror}", where=str(path)) from error
 

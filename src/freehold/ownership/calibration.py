@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from freehold.attacks.filter import FILTERS
 from freehold.data.batches import normalise
@@ -130,6 +129,8 @@ def _share(right: Tensor) -> float:
 @torch.no_grad()
 def operations(network: nn.Module, image: Tensor) -> int:
     """Additions and multiplications of one forward pass of ``image``."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings triton, which nobody needs who verifies
+
     with FlopCounterMode(display=False) as counter:
         network(image)
     return int(counter.get_total_flops())

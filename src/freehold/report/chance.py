@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from freehold.report import drawing, numbers
 from freehold.report.drawing import COLOURS
 from freehold.report.evidence import Evidence, Part
 from freehold.report.figures import bars
+from freehold.report.trace import Group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, MUTED, PAPER, RULE = (COLOURS[name] for name in ("ink", "muted", "paper", "rule"))
+INK, MUTED, OWN = (COLOURS[name] for name in ("ink", "muted", "authorized"))
 COLUMNS = 240  # at most so many columns of a distribution are drawn
 
 
 def colour(evidence: Evidence) -> str:
     """A match is drawn like what is the owner's, all else like a text."""
-    return COLOURS["authorized"] if evidence.decision == "MATCH" else INK
+    return OWN if evidence.decision == "MATCH" else INK
 
 
 def distribution(evidence: Evidence, *, width: int, key: str) -> str:
@@ -40,13 +42,7 @@ def distribution(evidence: Evidence, *, width: int, key: str) -> str:
 
     with drawing.style(key):
         figure, axes = drawing.pixels(width, base + 44)
-        heights, edges = _columns(evidence.masses, trials)
-        tall = max(heights)
-        axes.stairs(
-            [base - (base - top - 24) * h / tall for h in heights], [x(e) for e in edges],
-            baseline=base, fill=True, color=MUTED, lw=0, alpha=0.55,
-        )  # fmt: skip
-        axes.plot([left, right], [base, base], color=MUTED, lw=1)
+        _hill(axes, evidence.masses, x, base, base - top - 24)
         seen, tint, ends = x(evidence.matches), colour(evidence), (left, right)
         hump = x(max(range(trials + 1), key=evidence.masses.__getitem__))
         lines = [seen]
@@ -67,12 +63,62 @@ def distribution(evidence: Evidence, *, width: int, key: str) -> str:
         axes.plot([low, high], [base + 10] * 2, color=tint, lw=1.3)
         axes.vlines([low, high], base + 6, base + 14, color=tint, lw=1.3)
         axes.plot(seen, base + 10, "o", ms=6.5, mfc=tint, mec=tint)
-        for share, align in ((0, "left"), (0.25, "center"), (0.5, "center"), (0.75, "center"), (1, "right")):
-            mark = numbers.count(round(share * trials))
-            axes.text(x(share * trials), base + 34, mark, size=11.5, color=MUTED, ha=align)
+        _scale(axes, trials, x, base + 34)
         label = (
             f"{evidence.suspect} gave {evidence.matches} of {trials} secret answers; chance alone gives "
             f"about {numbers.short(evidence.rate * trials)}."
+        )
+        return drawing.inline(figure, key=key, label=label)
+
+
+def copies(group: Group, named: str, *, width: int, key: str) -> str:
+    """How many secret answers chance alone gives, and one stroke for each customer's copy.
+
+    The copy that is named has a taller one; the dashed line stands where a name begins.
+
+    Args:
+        group: copies that chance treats alike.
+        named: customer whose copy it is, empty if nobody is named.
+        width: pixels.
+        key: unique in the document.
+    """
+    trials, base, tall = group.trials, 150, 96
+    left, right = 8.0, width - 8.0
+    most = max(Counter(copy.matches for copy in group.copies).values())
+    step = min(5.0, 60 / most)  # between dots of copies with equally many answers
+
+    def x(matches: float) -> float:
+        return left + matches / trials * (right - left)
+
+    with drawing.style(key):
+        foot = base + 6 + step * most
+        figure, axes = drawing.pixels(width, round(foot) + 28)
+        _hill(axes, group.masses, x, base, tall)
+        own = next((copy for copy in group.copies if copy.customer == named), None)
+        lines = [x(own.matches)] if own is not None else []
+        if own is not None:
+            axes.plot([lines[0]] * 2, [26, base], color=OWN, lw=2)
+            text = drawing.shorten(named, 0.4 * (right - left), 15)
+            half = 0.55 * drawing.extent(text, 15)  # bold is wider
+            middle = min(max(lines[0], left + half), right - half)
+            axes.text(middle, 18, text, size=15, weight="bold", color=OWN, ha="center")
+        if group.needed is not None:
+            start = x(group.needed - 0.5)
+            lines.append(start)
+            axes.plot([start] * 2, [base - tall - 24, base], color=INK, lw=1.2, dashes=(2.5, 2))
+            text = f"a name from {numbers.count(group.needed)}"
+            _near(axes, text, base - tall - 14, [start + 6, start - 6], lines, (left, right))
+        seen: Counter[int] = Counter()
+        for copy in group.copies:
+            seen[copy.matches] += 1
+            y, tint = base + 6 + step * (seen[copy.matches] - 0.5), OWN if copy is own else INK
+            axes.plot(x(copy.matches), y, "o", ms=3.6, mfc=tint, mec=tint)
+        _scale(axes, trials, x, foot + 20)
+        first = group.copies[0]
+        label = (
+            f"Secret answers of {len(group.copies)} customers' copies out of {trials}; the most, "
+            f"{first.matches}, are those of {first.customer}; chance alone gives about "
+            f"{numbers.short(group.rate * trials)}."
         )
         return drawing.inline(figure, key=key, label=label)
 
@@ -96,6 +142,25 @@ def parts(found: Sequence[Part], rate: float, *, width: int, key: str) -> str:
         for part in found
     ]
     return bars(rows, width=width, key=key, label=label, height=22, value=92, mark=rate)
+
+
+def _hill(
+    axes: Axes, masses: Sequence[float], x: Callable[[float], float], base: float, height: float
+) -> None:
+    """What chance alone gives, on the line at ``base``."""
+    trials = len(masses) - 1
+    heights, edges = _columns(masses, trials)
+    axes.stairs(
+        [base - height * h / max(heights) for h in heights], [x(e) for e in edges],
+        baseline=base, fill=True, color=MUTED, lw=0, alpha=0.55,
+    )  # fmt: skip
+    axes.plot([x(0), x(trials)], [base, base], color=MUTED, lw=1)
+
+
+def _scale(axes: Axes, trials: int, x: Callable[[float], float], y: float) -> None:
+    for share, align in ((0, "left"), (0.25, "center"), (0.5, "center"), (0.75, "center"), (1, "right")):
+        mark = numbers.count(round(share * trials))
+        axes.text(x(share * trials), y, mark, size=11.5, color=MUTED, ha=align)
 
 
 def _columns(masses: Sequence[float], trials: int) -> tuple[list[float], list[float]]:

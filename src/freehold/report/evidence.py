@@ -81,9 +81,14 @@ class Evidence:
     @property
     def word(self) -> str:
         """The decision as people write it."""
-        return {"MATCH": "Match", "NO_MATCH": "No match"}.get(self.decision, "Inconclusive")
+        return word(self.decision)
 
     @property
     def share(self) -> float:
         """Fraction of the trials matched; 0 without trials."""
         return self.matches / self.trials if self.trials else 0.0
+
+
+def word(decision: str) -> str:
+    """``MATCH``, ``NO_MATCH`` or ``INCONCLUSIVE`` as people write it."""
+    return {"MATCH": "Match", "NO_MATCH": "No match"}.get(decision, "Inconclusive")

@@ -34,8 +34,15 @@ def write_page(data: PageData, path: str | os.PathLike[str]) -> Path:
         DataError: as :func:`render_page`; nothing is written.
         OutputError: the file cannot be written; what stood there before still stands.
     """
-    path = Path(path)
-    html = render_page(data)
+    return write_html(render_page(data), Path(path))
+
+
+def write_html(html: str, path: Path) -> Path:
+    """Write ``html`` to ``path`` whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written; what stood there before still stands.
+    """
     temporary = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         with temporary.open("wb") as file:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from freehold.data.batches import Augment, Batches
@@ -19,6 +16,9 @@ from freehold.training.history import History, Objective, Stream, Validation
 from freehold.training.loop import Fit
 from freehold.training.run import Run
 from freehold.training.schedule import Loop
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # imported where something is trained: whoever verifies needs none
 
 
 class Trainer:
@@ -40,6 +40,9 @@ class Trainer:
             raise UsageError("fp16 needs a GPU", where="precision", fix="use bf16 or fp32")
 
     def _accelerator(self) -> Accelerator:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
         run = self.run
         # accelerate keeps its settings in process-wide state and refuses a second precision; the
         # process group of a distributed launch has to survive.
@@ -115,4 +118,6 @@ class Trainer:
 
     def share(self, value: Any) -> Any:
         """``value`` of the first process, in all of them."""
+        from accelerate.utils import broadcast_object_list
+
         return broadcast_object_list([value])[0]
