@@ -26,6 +26,8 @@ def binomial_tail(matches: int, trials: int, rate: float) -> float:
         return 1.0
     if rate == 0:
         return 0.0
+    if matches == trials:
+        return max(_LEAST, rate**trials * _UPWARD)  # as every check of what a key can reach: without scipy
     from scipy.special import betainc
 
     return min(1.0, max(_LEAST, float(betainc(matches, trials - matches + 1, rate)) * _UPWARD))
