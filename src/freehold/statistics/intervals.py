@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from freehold.errors import DataError
+from freehold.statistics.tails import FEW, counted_tail
 
 
 class Interval(NamedTuple):
@@ -34,12 +35,22 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
         )
     if not 0 < confidence < 1:
         raise DataError(f"confidence {confidence} is not in (0, 1)", where="clopper_pearson")
-    from scipy.special import betaincinv
-
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
-    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
+    low = 0.0 if successes == 0 else _rate(successes, trials, tail)
+    high = 1.0 if successes == trials else _rate(successes + 1, trials, 1 - tail)
     return Interval(low, high)
+
+
+def _rate(matches: int, trials: int, tail: float) -> float:
+    """At which rate ``P(X >= matches)`` is ``tail``; both in (0, 1)."""
+    if trials > FEW:
+        from scipy.special import betaincinv
+
+        return float(betaincinv(matches, trials - matches + 1, tail))
+    low, high = 0.0, 1.0
+    while low < (middle := (low + high) / 2) < high and high - low > 1e-15 * high:
+        low, high = (middle, high) if counted_tail(matches, trials, middle) < tail else (low, middle)
+    return middle
 
 
 def paired_difference(only_first: int, only_second: int, trials: int, confidence: float = 0.95) -> Interval:

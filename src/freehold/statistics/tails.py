@@ -10,7 +10,7 @@ from fractions import Fraction
 from freehold.errors import DataError
 
 _UPWARD = 1 + 5e-13  # above scipy's rounding (1.3e-13 measured), below the 1e-12 that is promised
-_FEW = 128  # trials that are counted in whole numbers, in less than a millisecond
+FEW = 128  # trials that are counted in whole numbers, in less than a millisecond
 _LEAST = sys.float_info.min  # smaller tails are reported as this: a probability is never rounded to 0
 
 
@@ -27,18 +27,19 @@ def binomial_tail(matches: int, trials: int, rate: float) -> float:
         return 1.0
     if rate == 0:
         return 0.0
-    if trials <= _FEW:
-        return min(1.0, max(_LEAST, _counted(matches, trials, rate) * _UPWARD))
+    if trials <= FEW:
+        return min(1.0, max(_LEAST, counted_tail(matches, trials, rate) * _UPWARD))
     from scipy.special import betainc
 
     return min(1.0, max(_LEAST, float(betainc(matches, trials - matches + 1, rate)) * _UPWARD))
 
 
-def _counted(matches: int, trials: int, rate: float) -> float:
+def counted_tail(matches: int, trials: int, rate: float) -> float:
     """The tail in whole numbers, rounded once: faster than importing scipy for a single verdict."""
     above, of = rate.as_integer_ratio()
     below = of - above
-    ways = total = math.comb(trials, matches) * above**matches * below ** (trials - matches)
+    ways: int = math.comb(trials, matches) * above**matches * below ** (trials - matches)
+    total = ways
     for k in range(matches, trials):
         ways = ways * ((trials - k) * above) // ((k + 1) * below)
         total += ways
@@ -53,6 +54,8 @@ def binomial_masses(trials: int, rate: float) -> list[float]:
     """
     if trials < 1 or not 0 < rate < 1:
         raise DataError(f"{trials} trials at rate {rate}", where="binomial_masses", fix="rate in (0, 1)")
+    if trials <= FEW:
+        return [math.comb(trials, k) * rate**k * (1 - rate) ** (trials - k) for k in range(trials + 1)]
     import numpy as np
     from scipy.special import gammaln, xlog1py, xlogy
 
