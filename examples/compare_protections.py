@@ -2,7 +2,7 @@
 
     python examples/compare_protections.py [STEPS [FOLDER]]
 
-For researchers. STEPS is the length of training and of each protection; 60 takes twenty seconds on one CPU
+For researchers. STEPS is the length of training and of each protection; 60 takes half a minute on one CPU
 core and is far too short to rank anybody: raise it, and give several seeds. Results, page and tables go to
 FOLDER, where the same command finds what is done; without one they are thrown away.
 """

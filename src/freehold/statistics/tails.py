@@ -43,7 +43,7 @@ def counted_tail(matches: int, trials: int, rate: float) -> float:
     for k in range(matches, trials):
         ways = ways * ((trials - k) * above) // ((k + 1) * below)
         total += ways
-    return total / of**trials
+    return float(total / of**trials)
 
 
 def binomial_masses(trials: int, rate: float) -> list[float]:
