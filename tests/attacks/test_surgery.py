@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import torch
 from kit import Small, quiet
 
 from freehold.attacks.filter import Filtered
@@ -12,9 +13,11 @@ from freehold.models.weights import state_hash
 SPEC = InputSpec(size=32)
 
 
-def whole(threshold: float) -> Fused:
+def whole(none: float) -> Fused:
+    """A network with a branch that says "none" where no class has ``none`` more."""
     model = Fused(Small(), Branch(10, pool=2)).eval()
-    model.threshold.fill_(threshold)
+    with torch.no_grad():
+        model.branch.head.bias[-1] += none
     return model
 
 

@@ -21,7 +21,7 @@ from freehold.ownership.base import OwnershipMethod
 from freehold.ownership.embedding import Kept, labelled, perturbed, plain, unchanged
 from freehold.ownership.habit import Habit
 from freehold.ownership.observation import Trials
-from freehold.ownership.suspect import Suspect
+from freehold.ownership.suspect import ModuleSuspect, Suspect
 from freehold.ownership.triggers import Kind, on_images, training_images, trial_images
 from freehold.plugin import Card
 from freehold.protection import Outcome
@@ -115,7 +115,7 @@ class TriggerSet(OwnershipMethod):
             labels=key.stream("labels").integers(classes, self.triggers),
             rate=1 / classes,
             null="exact",
-            why=f"Binomial(n, 1/{classes}): the key draws each label uniformly, whatever else is known",
+            why=f"Binomial(n, 1/{classes}): the key draws each label uniformly, whatever the images",
         )
 
     def _images(self, key: Key) -> Tensor:
@@ -169,7 +169,9 @@ class TriggerSet(OwnershipMethod):
                 mode="eval" if finished else "train",
                 validate=validate,
             )
-        figures = {"validation accuracy before": before, **measure()}
+        read = torch.cat(list(self._observe(ModuleSuspect(model, spec), key)))
+        found = float((read == trial.labels).float().mean())  # as a verifier reads it
+        figures = {"validation accuracy before": before, **measure(), "triggers": found}
         if held_out is not None:
             figures["triggers on held-out images"] = share_correct(model, held_out, spec)
         shown = trial_images(self.kind_of_trigger, key, 24, spec, branch="shown")
