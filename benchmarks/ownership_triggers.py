@@ -42,12 +42,12 @@ HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("FREEHOLD_DATA", HERE.parents[1] / "shared" / "data"))
 RESULT, CACHE = HERE / "results" / "ownership" / "trigger-set.json", HERE / ".cache"
 IMAGENET = fh.InputSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-DIGITS = {"kind_of_trigger": "abstract", "triggers": 40, "trigger_batch": 40, "lr": 1e-3, "steps": 800}
+DIGITS = {"kind_of_trigger": "abstract", "triggers": 40, "trigger_batch": 40, "lr": 1e-3, "steps": 1600}
 MARKS = {
     "plain": TriggerSet(recipe="plain"),
     "app": TriggerSet(),
     "mnist plain": TriggerSet(recipe="plain", **DIGITS),
-    "mnist app": TriggerSet(epsilon=0.12, moved_weight=0.3, **DIGITS),
+    "mnist app": TriggerSet(epsilon=0.12, moved_weight=0.6, **DIGITS),
 }
 STEPS = 100 * 64 / 9000  # epochs of the domain's 9,000 training images: a hundred steps
 QUICK: dict[str, Attack] = {
