@@ -47,7 +47,7 @@ MARKS = {
     "plain": TriggerSet(recipe="plain"),
     "app": TriggerSet(),
     "mnist plain": TriggerSet(recipe="plain", **DIGITS),
-    "mnist app": TriggerSet(epsilon=0.12, moved_weight=0.6, **DIGITS),
+    "mnist app": TriggerSet(epsilon=0.12, moved_weight=0.3, **DIGITS),
 }
 STEPS = 100 * 64 / 9000  # epochs of the domain's 9,000 training images: a hundred steps
 QUICK: dict[str, Attack] = {
