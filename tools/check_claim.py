@@ -1,4 +1,4 @@
-"""Check a claim or bundle by docs/evidence-format.md alone, but for time, images and weights: FILE."""
+"""Check a claim or bundle by docs/evidence-format.md alone; not time, images, scores or weights: FILE."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ TERMS = dict.fromkeys(["owner", "signer", "root", "state", "weights", "method", 
 TERMS |= dict.fromkeys(("settings", "test", "software"), dict)
 TEST = {"alpha": (int, float), "null": str, "rate": (int, float), "trials": int}
 NAMES = "claim.json case.json case.dsse.json opening.json learned.safetensors answers.json queries.bin "
-NAMES = (NAMES + "weights.safetensors page.html").split()
+NAMES = (NAMES + "scores.bin weights.safetensors page.html").split()
 
 
 def need(holds, what):

@@ -51,6 +51,7 @@ from freehold.ownership.ptynet import PTYNet
 from freehold.ownership.suspect import CallableSuspect, ModuleSuspect
 from freehold.ownership.trigger_set import TriggerSet
 from freehold.ownership.triggers import trial_images
+from freehold.plugin import Access
 
 
 @pytest.fixture
@@ -115,6 +116,39 @@ def test_a_clear_case_that_stopped_early_is_replayed_as_far_as_it_went(tmp_path,
     path = bundle(tmp_path / "short.zip", *made, sequential=True)
     assert read_bundle(path).case.predicate.queries.count < 100
     assert accepted(path, folder, knowing(made[1]))
+
+
+def showing(key: Key, asked: CallableSuspect) -> CallableSuspect:
+    """A suspect whose scores say what ``asked`` answers, while they lean to class 3 for every image."""
+
+    def scores(batch: torch.Tensor) -> torch.Tensor:
+        found = torch.nn.functional.one_hot(asked._function(batch), 10) * 2.0
+        return (found + 4.0 * torch.nn.functional.one_hot(torch.tensor(3), 10)).softmax(1)
+
+    return CallableSuspect(scores, SPEC, 10, access=Access.PROBABILITIES)
+
+
+def test_scores_are_in_the_bundle_and_the_answers_have_to_follow_from_them(tmp_path, folder, made):
+    claim, key = made
+    suspect = showing(key, knowing(key))
+    path = bundle(tmp_path / "case.zip", claim, key, suspect)
+    files = inside(path.read_bytes())
+    found = read_bundle(path)
+    assert found.scores is not None and found.scores.shape == (len(found.answers), 10)
+    assert (
+        int((found.scores.argmax(1) == 3).sum()) == len(found.answers)
+        and len(set(found.answers.tolist())) > 5
+    )
+    assert links(path, suspect)["statistics"] == State.HOLDS and accepted(path, folder, suspect)
+    answers = json.loads(files["answers.json"])
+    answers[0] = (answers[0] + 1) % 10
+    path.write_bytes(repacked({**files, "answers.json": canonical(answers)}))
+    assert links(path)["statistics"] == State.FAILS and not accepted(path, folder)
+    scores = files["scores.bin"]
+    for damaged in (scores[:-4], b"\0\0\xc0\x7f" + scores[4:], b"\0\0\x80\xbf" + scores[4:]):
+        path.write_bytes(repacked({**files, "scores.bin": damaged}))
+        with pytest.raises(ArtifactError, match="scores"):
+            read_bundle(path)
 
 
 def test_many_queries_are_known_by_the_root_of_their_tree(tmp_path, folder, made, monkeypatch):

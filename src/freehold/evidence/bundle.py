@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 CLAIM_FILE, CASE_FILE, SIGNED_FILE, PAGE = "claim.json", "case.json", "case.dsse.json", "page.html"
 OPENING, LEARNED = "opening.json", "learned.safetensors"
-ANSWERS, QUERIES, WEIGHTS = "answers.json", "queries.bin", "weights.safetensors"
-NAMES = (CLAIM_FILE, CASE_FILE, SIGNED_FILE, OPENING, LEARNED, ANSWERS, QUERIES, WEIGHTS, PAGE)
-RAW = 16 << 20  # bytes of queries that are kept as they are; of more, the root of a hash tree
+ANSWERS, QUERIES, SCORES, WEIGHTS = "answers.json", "queries.bin", "scores.bin", "weights.safetensors"
+NAMES = (CLAIM_FILE, CASE_FILE, SIGNED_FILE, OPENING, LEARNED, ANSWERS, QUERIES, SCORES, WEIGHTS, PAGE)
+RAW = 16 << 20  # bytes of queries, or of scores, that are kept; of more queries the root of a hash tree
 READ = 60 << 20  # bytes of all files with a suspect's weights; where they do not fit, they are left out
 _ANSWERS = TypeAdapter(Annotated[tuple[Annotated[int, Field(ge=0, lt=1 << 31)], ...], Field(max_length=MOST)])
 
@@ -54,6 +54,7 @@ class Bundle:
         key: the key in the open.
         answers: int64 ``(n,)``, to the queries.
         queries: uint8 ``(n, C, H, W)``, or None if they were too many.
+        scores: float32 ``(n, K)`` that the answers follow from, or None if labels were read.
         weights: of the suspect, by layer; empty where none were read, or too many.
         where: what it was read from.
     """
@@ -64,6 +65,7 @@ class Bundle:
     key: Key
     answers: Tensor
     queries: Tensor | None
+    scores: Tensor | None = None
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     where: str = "bundle"
 
@@ -92,8 +94,9 @@ def read_bundle(path: str | Path) -> Bundle:
     key = _key(files, where)
     answers = _answers(_text(files, ANSWERS, where), case, where)
     queries = _queries(files.get(QUERIES), case.predicate, where)
+    scores = _scores(files.get(SCORES), case.predicate, where)
     weights = _tensors(files.get(WEIGHTS), f"{where}: {WEIGHTS}")
-    return Bundle(claim, case, record, key, answers, queries, weights, where)
+    return Bundle(claim, case, record, key, answers, queries, scores, weights, where)
 
 
 def _text(files: Mapping[str, memoryview], name: str, where: str) -> bytes:
@@ -143,6 +146,20 @@ def _queries(data: memoryview | None, about: Findings, where: str) -> Tensor | N
     if not 0 < math.prod(shape) == len(data) <= RAW:
         raise ArtifactError("holds other queries than the case tells of", where=f"{where}: {QUERIES}")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(shape)
+
+
+def _scores(data: memoryview | None, about: Findings, where: str) -> Tensor | None:
+    import torch
+
+    if data is None:
+        return None
+    shape = about.queries.count, about.suspect.num_classes
+    if not 0 < 4 * math.prod(shape) == len(data) <= RAW:
+        raise ArtifactError("holds scores of other answers", where=f"{where}: {SCORES}")
+    found = torch.frombuffer(bytearray(data), dtype=torch.float32).view(shape)
+    if not bool(((found >= 0) & found.isfinite()).all()):
+        raise ArtifactError("holds scores that are no probabilities", where=f"{where}: {SCORES}")
+    return found
 
 
 def _tensors(data: memoryview | None, where: str) -> dict[str, torch.Tensor]:

@@ -17,6 +17,7 @@ from freehold.evidence.bundle import (
     PAGE,
     QUERIES,
     RAW,
+    SCORES,
     SIGNED_FILE,
     WEIGHTS,
 )
@@ -86,6 +87,9 @@ def write_bundle(
         files[LEARNED] = save(dict(key.learned))
     if 0 < images.numel() <= RAW:
         files[QUERIES] = images.contiguous().numpy().tobytes()
+    scores = asked.scores
+    if 0 < scores.nbytes <= RAW:
+        files[SCORES] = scores.contiguous().numpy().astype("<f4").tobytes()
     seen = {name: _weight(asked, name) for name in layers}
     if seen and sum(weight.nbytes for weight in seen.values()) <= READ - sum(map(len, files.values())):
         files[WEIGHTS] = save(seen)

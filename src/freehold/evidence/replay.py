@@ -72,6 +72,7 @@ def replayed(bundle: Bundle) -> Replay:
             Access[about.suspect.access.upper()],
             bundle.answers,
             bundle.weights,
+            bundle.scores,
         )
         verdict = _guarded(lambda: _verdict(bundle, suspect))
     except FreeholdError as error:

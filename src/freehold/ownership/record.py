@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from freehold.data.batches import fit_images
 from freehold.data.inputs import InputSpec
-from freehold.errors import SuspectError, UsageError
+from freehold.errors import ArtifactError, SuspectError, UsageError
 from freehold.keys import Key
 from freehold.ownership.base import OwnershipMethod
 from freehold.ownership.habit import Habit
@@ -18,12 +18,13 @@ from freehold.plugin import Access
 
 
 class Recorded(Suspect):
-    """Asks another suspect, and keeps every image it was asked about and its answer as it is compared."""
+    """Asks another suspect, and keeps each image it was asked about, its answer and the scores behind it."""
 
     def __init__(self, inner: Suspect) -> None:
         super().__init__(inner.name, inner.input, inner.num_classes, inner.access, batch=inner.batch)
         self._inner = inner
         self._asked: list[tuple[Tensor, Tensor]] = []
+        self._scores: list[Tensor] = []
 
     def weights(self) -> nn.Module:
         """The model itself, not to be changed."""
@@ -40,10 +41,19 @@ class Recorded(Suspect):
         """int64 ``(n,)``: what it answered."""
         return torch.cat([torch.empty(0, dtype=torch.int64), *(found for _, found in self._asked)])
 
+    @property
+    def scores(self) -> Tensor:
+        """float32 ``(n, K)``: probabilities that it showed, if the method reads them; else ``(0, K)``."""
+        return torch.cat([torch.empty(0, self.num_classes), *self._scores])
+
     def peculiar(self, images: Tensor, habit: Habit) -> Tensor:
         """As the other suspect's."""
+        if self.access < Access.PROBABILITIES:
+            return self.labels(images)
         self.queries += len(images)
-        return self._kept(fit_images(images, self.input), self._inner.peculiar(images, habit))
+        scores = self._inner.probabilities(images)
+        self._scores.append(scores)
+        return self._kept(fit_images(images, self.input), habit.beyond(scores))
 
     def _answer(self, images: Tensor) -> Tensor:
         return self._kept(images, self._inner.labels(images))
@@ -63,6 +73,7 @@ class Replayed(Suspect):
         access: what was seen of it.
         answers: int64 ``(n,)`` in ``[0, num_classes)``.
         weights: by layer; the weights of other layers are not at hand.
+        scores: float32 ``(n, num_classes)`` that the answers follow from, if they were recorded.
     """
 
     def __init__(
@@ -73,9 +84,10 @@ class Replayed(Suspect):
         access: Access,
         answers: Tensor,
         weights: Mapping[str, Tensor],
+        scores: Tensor | None = None,
     ) -> None:
         super().__init__(name, input, num_classes, access)
-        self._answers, self._weights = answers, weights
+        self._answers, self._weights, self._scores = answers, weights, scores
         self._images: list[Tensor] = []
 
     @property
@@ -85,8 +97,18 @@ class Replayed(Suspect):
         return torch.cat([none, *self._images])
 
     def peculiar(self, images: Tensor, habit: Habit) -> Tensor:
-        """What was recorded."""
-        return self.labels(images)
+        """What was recorded.
+
+        Raises:
+            ArtifactError: it does not follow from the scores that were recorded with it.
+        """
+        start = sum(map(len, self._images))
+        found = self.labels(images)
+        if self._scores is not None:
+            part = self._scores[start : start + len(found)]
+            if not torch.equal(habit.beyond(part), found):
+                raise ArtifactError("the answers do not follow from the scores", where=self.name)
+        return found
 
     def weights(self) -> nn.Module:
         """A module that holds the recorded weights and nothing else.
