@@ -1,4 +1,4 @@
-"""How long claim, export, verify and check of a ResNet-20 take: each verb is a process of its own.
+"""How long claim, export, verify and check of a ResNet-20 take: each a process of its own, and in one.
 
     python benchmarks/evidence_speed.py            writes benchmarks/results/evidence/speed.json
 

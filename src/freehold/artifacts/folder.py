@@ -142,9 +142,8 @@ class RunFolder:
         begun = _begun(self.path, self._run["identity"])
         self._ours = True
         with writing(self.path):
-            self.path.mkdir(
-                mode=0o700, exist_ok=True
-            )  # its states may hold what a key learns: the owner's alone
+            # Its owner's alone: states may hold what a key learns.
+            self.path.mkdir(mode=0o700, exist_ok=True)
             (self.path / MANIFEST).unlink(missing_ok=True)
             self.resumed = any(self.path.glob("*.state"))
             self._run["started"] = begun["started"] if begun else _now()

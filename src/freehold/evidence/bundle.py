@@ -39,7 +39,6 @@ OPENING, LEARNED = "opening.json", "learned.safetensors"
 ANSWERS, QUERIES, SCORES, WEIGHTS = "answers.json", "queries.bin", "scores.bin", "weights.safetensors"
 NAMES = (CLAIM_FILE, CASE_FILE, SIGNED_FILE, OPENING, LEARNED, ANSWERS, QUERIES, SCORES, WEIGHTS, PAGE)
 RAW = 16 << 20  # bytes of queries, or of scores, that are kept; of more queries the root of a hash tree
-READ = 60 << 20  # bytes of all files with a suspect's weights; where they do not fit, they are left out
 _ANSWERS = TypeAdapter(Annotated[tuple[Annotated[int, Field(ge=0, lt=1 << 31)], ...], Field(max_length=MOST)])
 
 
