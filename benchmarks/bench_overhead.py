@@ -4,8 +4,8 @@
 
 Runs the suite in this process with nothing cached, then once more when it is finished; lists 10,000 results.
 ``--ray`` also runs it as two plain processes that take half of the cells each, and on Ray with two workers,
-and compares every result bit for bit: this needs two idle cores. Writes results/bench.json and leaves with 1
-if a bar is missed.
+and compares every result bit for bit: this needs two idle cores. Writes results/bench.json, keeps what
+the first run found in results/suites/, and leaves with 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from freehold.bench.ray import OnRay
 from freehold.bench.runner import InProcess
 from freehold.bench.stages import Place
 
-RESULT = Path(__file__).resolve().parent / "results" / "bench.json"
+RESULTS = Path(__file__).resolve().parent / "results"
 DATA = Path(os.environ.get("FREEHOLD_DATA", "."))
 BARS = {
     "outside cells, share of processor time": 0.02,
@@ -120,10 +121,11 @@ def main() -> None:
         found["10,000 results listed, seconds"] = listed(folder)
         if args.ray:
             found |= side_by_side(args.suite, folder)
+        shutil.copytree(folder / "alone", RESULTS / "suites" / args.suite, dirs_exist_ok=True)
     found["bars"] = {
         name: {"most": bar, "holds": found[name] <= bar} for name, bar in BARS.items() if name in found
     }
-    RESULT.write_text(json.dumps({"suite": args.suite, **found}, indent=1) + "\n")
+    (RESULTS / "bench.json").write_text(json.dumps({"suite": args.suite, **found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     sys.exit(
         not all(bar["holds"] for bar in found["bars"].values())
