@@ -1,11 +1,12 @@
 """What the benchmark itself costs: time outside cells, resuming, listing, and Ray against plain processes.
 
-    python benchmarks/bench_overhead.py [--suite quick] [--ray]
+    python benchmarks/bench_overhead.py [--suite quick]          writes results/bench.json and results/suites/
+    python benchmarks/bench_overhead.py [--suite quick] --ray    writes results/ray.json
 
 Runs the suite in this process with nothing cached, then once more when it is finished; lists 10,000 results.
-``--ray`` also runs it as two plain processes that take half of the cells each, and on Ray with two workers,
-and compares every result bit for bit: this needs two idle cores. Writes results/bench.json, keeps what
-the first run found in results/suites/, and leaves with 1 if a bar is missed.
+``--ray`` runs it as two plain processes that take half of the cells each, then on Ray with two workers, and
+compares every result bit for bit with those that the first command kept: this needs two idle cores. Both
+leave with 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ BARS = {
     "resume of the finished suite, seconds": 3.0,
     "10,000 results listed, seconds": 2.0,
     "Ray with two workers / two plain processes": 1.1,
+    "results other than in this process": 0,
 }
 
 
@@ -96,13 +98,15 @@ def side_by_side(name: str, folder: Path) -> dict[str, Any]:
     place = Place(DATA, folder / "cache-ray")
     run_suite(suite, folder / "ray", place=place, runner=OnRay(suite.needs, workers=2))
     ray = time.monotonic() - began
-    known = {n: o.digest for n, o in Store(folder / "alone").outcomes().items()}
-    on_ray = {n: o.digest for n, o in Store(folder / "ray").outcomes().items()}
+    kept, on_ray = (
+        {name: outcome.digest for name, outcome in Store(place).outcomes().items()}
+        for place in (RESULTS / "suites" / name, folder / "ray")
+    )
     return {
         "two plain processes, seconds": round(plain, 1),
         "Ray with two workers, seconds": round(ray, 1),
         "Ray with two workers / two plain processes": round(ray / plain, 3),
-        "results equal bit for bit": known == on_ray,
+        "results other than in this process": sum(kept.get(n) != on_ray.get(n) for n in {*kept, *on_ray}),
     }
 
 
@@ -116,21 +120,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         os.environ["FREEHOLD_CACHE"] = str(folder / "images")  # synthetic images are part of the cost
-        found = alone(args.suite, folder)
-        found["resume of the finished suite, seconds"] = resumed(args.suite, folder)
-        found["10,000 results listed, seconds"] = listed(folder)
         if args.ray:
-            found |= side_by_side(args.suite, folder)
-        shutil.copytree(folder / "alone", RESULTS / "suites" / args.suite, dirs_exist_ok=True)
+            found = side_by_side(args.suite, folder)
+        else:
+            found = alone(args.suite, folder)
+            found["resume of the finished suite, seconds"] = resumed(args.suite, folder)
+            found["10,000 results listed, seconds"] = listed(folder)
+            shutil.copytree(folder / "alone", RESULTS / "suites" / args.suite, dirs_exist_ok=True)
     found["bars"] = {
         name: {"most": bar, "holds": found[name] <= bar} for name, bar in BARS.items() if name in found
     }
-    (RESULTS / "bench.json").write_text(json.dumps({"suite": args.suite, **found}, indent=1) + "\n")
+    path = RESULTS / ("ray.json" if args.ray else "bench.json")
+    path.write_text(json.dumps({"suite": args.suite, **found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
-    sys.exit(
-        not all(bar["holds"] for bar in found["bars"].values())
-        or found.get("results equal bit for bit") is False
-    )
+    sys.exit(not all(bar["holds"] for bar in found["bars"].values()))
 
 
 if __name__ == "__main__":

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import freehold as fh
 from freehold.attacks.ambiguity import closed_form, explained, random_passports, reverse_engineered
 from freehold.attacks.false_claims import adversarial_triggers, labels_after_the_fact
-from freehold.attacks.published import ClaimedLayer, PassportClaim
+from freehold.attacks.published import PassportClaim
 from freehold.attacks.substitute import Substitute
+from freehold.bench.forgeries import owners_claim, spelled
 from freehold.keys import Key
 from freehold.metrics.accuracy import share_correct
 from freehold.models.norm_pairs import NormPair
@@ -38,8 +39,6 @@ from freehold.ownership.forgery import (
     sorting_reference,
     trigger_key,
 )  # fmt: skip
-from freehold.ownership.passport_affine import HiddenNet
-from freehold.ownership.passport_marks import draw_marks
 from freehold.ownership.suspect import suspect
 from freehold.ownership.trigger_set import TriggerSet
 from freehold.seeds import generator, global_draws
@@ -96,32 +95,8 @@ def scene(steps: int) -> Scene:
     return Scene(domain, stolen, marked, taught, innocent, own, registry)
 
 
-def leaked(s: Scene) -> PassportClaim:
-    """The owner's own material in published form: what leaks where a publication assumes it."""
-    key, layers, statistics = s.passports.key, [], {}
-    for mark in draw_marks(key, [NormPair(**pair) for pair in key.facts["layers"]]):
-        h = HiddenNet.learned(mark.pair.channels, key.learned, mark.pair.layer)
-        layers.append(ClaimedLayer(mark.pair, mark.scale, mark.shift, mark.bits, h))
-    for name, tensor in key.learned.items():
-        if name.startswith("private."):
-            norm, _, buffer = name.removeprefix("private.").rpartition(".")
-            statistics.setdefault(norm, {})[buffer] = tensor
-    return PassportClaim(tuple(layers), statistics)
-
-
 def ours(model: nn.Module, key: Key, registry: set[str], **options: Any) -> Row:
-    found = judged(suspect(model, input=SPEC), key, registry, **options)
-    verdict, believed = found.verdict, found.believed
-    return {
-        "accepted": found.accepted,
-        "decision": verdict.decision if verdict else "REFUSED",
-        "p": verdict.p_adjusted if verdict else None,
-        "reason": verdict.reason if verdict else found.refusal,
-        "matches": [believed.matches, believed.trials],
-        "decision, its date believed": believed.decision,
-        "p, its date believed": believed.p_adjusted,
-        "stopped by": found.stopped_by,
-    }
+    return judged(suspect(model, input=SPEC), key, registry, **options).to_json()
 
 
 def passport_row(s: Scene, name: str, claim: PassportClaim, **extra: Any) -> Row:
@@ -142,7 +117,7 @@ def passport_row(s: Scene, name: str, claim: PassportClaim, **extra: Any) -> Row
 
 
 def passport_rows(s: Scene) -> Iterator[Row]:
-    model, true = s.passports.model, leaked(s)
+    model, true = s.passports.model, owners_claim(s.passports.key)
     example = SPEC.example()
     scales = [layer.h(layer.projections(model).T)[0].detach() for layer in true.layers if layer.h]
     owners = {layer.pair.layer: scale > 0 for layer, scale in zip(true.layers, scales, strict=True)}
@@ -173,12 +148,6 @@ def passport_rows(s: Scene) -> Iterator[Row]:
         )
     claim = closed_form(model, example, spelled)
     yield passport_row(s, "closed form, no data; bits spell a name", claim)
-
-
-def spelled(pair: NormPair) -> Tensor:
-    """A name in ASCII, repeated."""
-    bits = [int(bit) for char in b"Mallory owns this. " for bit in f"{char:08b}"]
-    return torch.tensor((bits * (pair.channels // len(bits) + 1))[: pair.channels])
 
 
 def crafted_rows(s: Scene) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal
 
@@ -151,7 +152,13 @@ def _range_of(schema: Mapping[str, Any]) -> str:
 
 def names() -> dict[str, str]:
     """Registered plug-ins: name to ``module:class``; ours win over an entry point of the same name."""
-    return {e.name: e.value for e in entry_points(group="freehold.plugins")} | BUILTIN
+    return _installed() | BUILTIN
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """Looked for once: it means to read a file of every package there is."""
+    return {entry.name: entry.value for entry in entry_points(group="freehold.plugins")}
 
 
 def find(name: str) -> type[Plugin]:

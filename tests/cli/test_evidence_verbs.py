@@ -20,13 +20,6 @@ PASSPHRASE, SIGNING = "open-sesame-2718", "sign-sesame-3141"
 METHOD = TriggerSet(triggers=60)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_vaults():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("freehold.keys.vault.LOG2_N", 14)
-        yield
-
-
 @pytest.fixture(autouse=True)
 def given_passphrases(monkeypatch):
     monkeypatch.setenv("FREEHOLD_PASSPHRASE", PASSPHRASE)

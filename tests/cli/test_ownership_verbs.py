@@ -29,14 +29,6 @@ SPEC = InputSpec(size=16)
 METHOD = TriggerSet(triggers=100)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_vaults():
-    """Key files that are made here take a tenth of the time to open."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("freehold.keys.vault.LOG2_N", 14)
-        yield
-
-
 @pytest.fixture(autouse=True)
 def given_passphrase(monkeypatch):
     monkeypatch.setenv("FREEHOLD_PASSPHRASE", PASSPHRASE)

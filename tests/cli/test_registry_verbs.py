@@ -22,13 +22,6 @@ SHORT = ("method.steps=2", "method.triggers=60", "method.batch_size=8", "method.
 PLANTED = b"canary-canary-canary-canary-5926"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_vaults():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("freehold.keys.vault.LOG2_N", 14)
-        yield
-
-
 @pytest.fixture(autouse=True)
 def given_passphrase(monkeypatch):
     monkeypatch.setenv("FREEHOLD_PASSPHRASE", PASSPHRASE)

@@ -37,7 +37,6 @@ ONNX = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not instal
 def given_passphrase():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FREEHOLD_PASSPHRASE", PASSPHRASE)
-        patch.setattr("freehold.keys.vault.LOG2_N", 14)
         yield
 
 

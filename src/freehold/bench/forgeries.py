@@ -22,6 +22,7 @@ from freehold.bench.cell import Cell
 from freehold.bench.scene import SHARE, TRIGGERS, Forged, Scene
 from freehold.bench.stages import Place, base, protected
 from freehold.errors import ProblemsError
+from freehold.keys import Key
 from freehold.models.norm_pairs import NormPair
 from freehold.ownership.forgery import (
     forged_key,
@@ -66,23 +67,16 @@ def forge(name: str, cell: Cell, place: Place) -> dict[str, Any]:
     registry = {made.key.commitment, *([forged.key.commitment] if forged.early else [])}
     suspect = ModuleSuspect(forged.model, given.domains.input, name="the claimed model")
     found = judged(suspect, forged.key, registry, presented=forged.presented)
-    believed = found.believed
     return {
         "published": forged.published and forged.published["accepted"],
         "as published": forged.published and dict(forged.published),
-        "accepted": found.accepted,
-        "decision": found.verdict.decision.value if found.verdict else "REFUSED",
-        "reason": found.verdict.reason if found.verdict else found.refusal,
-        "p": found.verdict.p_adjusted if found.verdict else None,
-        "matches": [believed.matches, believed.trials],
-        "p, its date believed": believed.p_adjusted,
-        "stopped by": found.stopped_by,
+        **found.to_json(),
     }
 
 
-def _leaked(scene: Scene) -> PassportClaim:
-    """The owner's own material in published form."""
-    key, layers = scene.key, []
+def owners_claim(key: Key) -> PassportClaim:
+    """The owner's own material in published form: what leaks where a publication assumes it."""
+    layers = []
     statistics: dict[str, dict[str, Tensor]] = {}
     for mark in draw_marks(key, [NormPair(**pair) for pair in key.facts["layers"]]):
         h = HiddenNet.learned(mark.pair.channels, key.learned, mark.pair.layer)
@@ -107,7 +101,7 @@ def _passports(scene: Scene, claim: PassportClaim) -> Forged:
 
 
 def _random(scene: Scene) -> Forged:
-    true, model = _leaked(scene), scene.made.model
+    true, model = owners_claim(scene.key), scene.made.model
     draws = [
         random_passports(true.layers, generator(scene.seed, "random", i), true.statistics)
         for i in range(DRAWS)
@@ -116,7 +110,9 @@ def _random(scene: Scene) -> Forged:
 
 
 def _reversed(scene: Scene, *, leaked: bool) -> Forged:
-    nets = {layer.pair.layer: layer.h for layer in _leaked(scene).layers if layer.h} if leaked else None
+    nets = (
+        {layer.pair.layer: layer.h for layer in owners_claim(scene.key).layers if layer.h} if leaked else None
+    )
     trainer, spec = Trainer(scene.run), scene.given.domains.input
     return _passports(scene, reverse_engineered(scene.made.model, scene.images(), spec, trainer, nets=nets))
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freehold.cli.common import Debug, Json, console, print_json, print_table, working
+from freehold.cli.common import Debug, Json, OwnModel, console, print_json, print_table, working
 
 
 def attack(
@@ -22,10 +22,7 @@ def attack(
         str | None,
         typer.Option(help="Images of the attacker: authorized, or the name of an unauthorized domain."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
-    ] = None,
+    model: OwnModel = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:

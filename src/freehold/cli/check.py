@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli.common import Debug, Json, console, print_json, print_place, working
+from freehold.cli.common import Debug, Json, OwnModel, console, print_json, print_place, working
 
 
 def check(
@@ -33,10 +33,7 @@ def check(
     suspect: Annotated[
         str | None, typer.Option(metavar="SUSPECT", help="Ask the suspect again: folder, .onnx or address.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
-    ] = None,
+    model: OwnModel = None,
     page: Annotated[Path | None, typer.Option(help="Write a page about what was found.")] = None,
     json: Json = False,
     debug: Debug = False,

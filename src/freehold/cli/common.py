@@ -33,6 +33,10 @@ Out = Annotated[
         "--out", "-o", help="Run directory; by default one under runs/ named after the configuration."
     ),
 ]
+OwnModel = Annotated[
+    str | None,
+    typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")
 ]

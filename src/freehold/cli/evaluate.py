@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli.common import Debug, Json, print_measured, working
+from freehold.cli.common import Debug, Json, OwnModel, print_measured, working
 
 
 def evaluate(
@@ -35,10 +35,7 @@ def evaluate(
     original: Annotated[
         Path | None, typer.Option(help="The unprotected model, if it is no longer where it was.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
-    ] = None,
+    model: OwnModel = None,
     max_source_drop: Annotated[
         float | None, typer.Option(help="Claim: the authorized domain loses at most this many points.")
     ] = None,

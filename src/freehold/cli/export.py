@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from freehold.cli.common import Debug, Json, console, print_json, print_place, working
+from freehold.cli.common import Debug, Json, OwnModel, console, print_json, print_place, working
 from freehold.cli.passphrases import PassphraseFile, passphrase
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ def export(
     license_: Annotated[
         str, typer.Option("--license", help="Of the weights, as the model card names it.")
     ] = "other",
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
-    ] = None,
+    model: OwnModel = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:

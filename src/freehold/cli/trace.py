@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from freehold.cli.common import Debug, Json, console, print_json, print_place, working
+from freehold.cli.common import Debug, Json, OwnModel, console, print_json, print_place, working
 from freehold.cli.passphrases import PassphraseFile, passphrase
 from freehold.cli.verify import contact_options
 
@@ -36,10 +36,7 @@ def trace(
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Of an address: requests a second at most.")] = None,
     batch: Annotated[int | None, typer.Option(help="Of an address: images a request.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
-    ] = None,
+    model: OwnModel = None,
     page: Annotated[Path | None, typer.Option(help="Write a page, which names customers.")] = None,
     passphrase_file: PassphraseFile = None,
     json: Json = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freehold.cli.common import Debug, Json, console, print_json, print_place, working
+from freehold.cli.common import Debug, Json, OwnModel, console, print_json, print_place, working
 from freehold.cli.passphrases import PassphraseFile, SigningPassphraseFile, passphrase, signing_passphrase
 
 if TYPE_CHECKING:
@@ -65,10 +65,7 @@ def verify(
         Path | None,
         typer.Option(help="Of an address: file of 'Name: value' lines to send, such as Authorization."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Allow your own code to build the model: package.module:factory."),
-    ] = None,
+    model: OwnModel = None,
     passphrase_file: PassphraseFile = None,
     signing_passphrase_file: SigningPassphraseFile = None,
     page: Annotated[Path | None, typer.Option(help="Write a page about the verdict.")] = None,

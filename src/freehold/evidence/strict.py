@@ -37,7 +37,7 @@ def strict_json(data: bytes, *, where: str, largest: int = LARGEST) -> Any:
             raise ValueError(f"more than {DEEPEST} levels deep")
         return json.loads(
             text,
-            object_pairs_hook=_once,
+            object_pairs_hook=once,
             parse_constant=_refuse,
             parse_int=lambda digits: int(_short(digits)),
             parse_float=lambda digits: _finite(_short(digits)),
@@ -78,7 +78,12 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON: readers differ in which of two equal keys they take, so each could see another.
+
+    Raises:
+        ValueError: a key stands twice.
+    """
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")

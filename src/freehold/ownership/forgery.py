@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,19 @@ class Judged:
         if self.accepted:
             return "nothing"
         return "date" if self.believed.decision == Decision.MATCH else "mathematics"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return {
+            "accepted": self.accepted,
+            "decision": self.verdict.decision.value if self.verdict else "REFUSED",
+            "reason": self.verdict.reason if self.verdict else self.refusal,
+            "p": self.verdict.p_adjusted if self.verdict else None,
+            "matches": [self.believed.matches, self.believed.trials],
+            "decision, its date believed": self.believed.decision.value,
+            "p, its date believed": self.believed.p_adjusted,
+            "stopped by": self.stopped_by,
+        }
 
 
 def judged(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from freehold.report import curves, suite_figures
 from freehold.report.page import NARROW, WIDE, environment, without_controls
 from freehold.report.suite import SuitePage
@@ -21,19 +24,19 @@ def _figures(data: SuitePage) -> dict[str, str]:
     """All drawings by key; those of a phone are drawn apart, so that their type is not shrunken."""
     drawn = {}
     for name, width in (("wide", WIDE), ("narrow", NARROW)):
+        shown: list[tuple[str, Callable[..., str], Sequence[Any]]] = [
+            ("heat", suite_figures.heat, data.heats)
+        ]
         for number, group in enumerate(data.groups):
-            for index, pareto in enumerate(group.paretos):
-                key = f"pareto-{number}-{index}-{name}"
-                drawn[key] = suite_figures.pareto(pareto, width=width, key=key)
-            for index, radar in enumerate(group.radars):
-                key = f"radar-{number}-{index}-{name}"
-                drawn[key] = suite_figures.radar(radar, width=width, key=key)
-            for index, learning in enumerate(group.learning):
-                key = f"learning-{number}-{index}-{name}"
-                drawn[key] = curves.learning(learning, width=width, key=key)
-        for index, heat in enumerate(data.heats):
-            key = f"heat-{index}-{name}"
-            drawn[key] = suite_figures.heat(heat, width=width, key=key)
+            shown += [
+                (f"pareto-{number}", suite_figures.pareto, group.paretos),
+                (f"radar-{number}", suite_figures.radar, group.radars),
+                (f"learning-{number}", curves.learning, group.learning),
+            ]
+        for kind, draw, figures in shown:
+            for index, figure in enumerate(figures):
+                key = f"{kind}-{index}-{name}"
+                drawn[key] = draw(figure, width=width, key=key)
     for number, group in enumerate(data.groups):
         for index, pareto in enumerate(group.paretos):
             keys = [f"mark-{number}-{index}-{spot}" for spot in range(len(pareto.spots))]

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from freehold.errors import ArtifactError
 from freehold.evidence.scan.elements import BITS, bytes_of, count_odd
 from freehold.evidence.scan.report import Notes, printable
+from freehold.evidence.strict import once
 
 LARGEST_HEADER = 4 << 20  # bytes; that of a model of 10,000 tensors takes one
 _MOST_AXES, _MOST_ELEMENTS = 64, 1 << 62
@@ -52,20 +53,12 @@ def _header(text: bytes, where: str) -> dict[str, Any]:
     if not text.startswith(b"{"):
         raise _broken("the header is no JSON object", where)
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats, parse_float=_no_number)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=once, parse_float=_no_number)
     except RecursionError:
         raise _broken("the header is nested too deeply", where) from None
     except ValueError as error:
         raise _broken(f"the header is no JSON: {printable(str(error))}", where) from None
     return dict(header)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Readers differ in which of two equal keys they take, so each could be shown another model."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands in it twice")
-    return found
 
 
 def _no_number(text: str) -> float:
