@@ -186,7 +186,7 @@ def forgeries() -> str:
 def suites() -> str:
     text = ""
     for name in SUITES:
-        path = RESULTS / "suites" / name / "tables.md"
+        path = RESULTS / "suites" / name / "report" / "tables.md"
         if path.exists():
             body = path.read_text().replace("\n## ", "\n#### ").replace("# ", "### ", 1)
             text += (
