@@ -7,6 +7,7 @@ import torch
 from kit import Small, quiet, trained_convnet
 from torch import nn
 
+from freehold.attacks.filter import Filter
 from freehold.attacks.permute import Permute
 from freehold.attacks.prune import Prune
 from freehold.data import Domains, InputSpec
@@ -79,6 +80,13 @@ def test_rewriting_and_pruning_the_network_hide_nothing(domains, marked):
     assert thief.after.value == pytest.approx(thief.before.value, abs=0.01)
     found = asked(thief.model, marked.key)
     assert found.decision == Decision.MATCH and found.matches >= 0.98 * 672
+
+
+def test_wrapping_the_network_hides_nothing(domains, marked):
+    thief = Filter(filter="jpeg").run(marked.model, domains.authorized, SPEC, run=quiet()).model
+    assert "features.0" not in dict(thief.named_modules())
+    found = asked(nn.Sequential(nn.Identity(), thief), marked.key)
+    assert (found.decision, found.matches) == (Decision.MATCH, 672)
 
 
 def test_the_published_reading_is_lost_to_signs_and_order(domains, trained):

@@ -130,7 +130,10 @@ def _ours(row: Row) -> str:
     if not row.states["done"]:
         return "missing"
     if row.kind == "ownership":
-        return f"{percent(row.figures[MATCHES].mean)} match, accuracy {percent(row.figures[OWNER].mean)}"
+        labels = {MATCHES: "match", OWNER: "accuracy"}
+        return ", ".join(
+            f"{label} {percent(row.figures[n].mean)}" for n, label in labels.items() if n in row.figures
+        )
     return " / ".join(
         fixed(100 * row.figures[name].mean, 1) for name in (OWNER, THIEF) if name in row.figures
     )

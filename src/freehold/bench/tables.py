@@ -109,9 +109,8 @@ def _ownership(rows: Sequence[Row]) -> Matrix:
 
 def _matched(row: Row) -> Entry:
     hits = sum(decision == "MATCH" for decision in row.decisions)
-    small = [percent(row.figures[name].mean) for name in (MATCHES, OWNER) if name in row.figures]
-    labels = ("matching", "accuracy")
-    parts = [f"{shown} {label}" for shown, label in zip(small, labels, strict=False)]
+    labels = {MATCHES: "matching", OWNER: "accuracy"}
+    parts = [f"{percent(row.figures[n].mean)} {label}" for n, label in labels.items() if n in row.figures]
     return Entry(f"{hits} of {len(row.decisions)}", ", ".join(parts), _partly(row))
 
 

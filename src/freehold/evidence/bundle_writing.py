@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +30,7 @@ from freehold.evidence.statement import STATEMENT, envelope, now, subjects
 from freehold.evidence.strict import canonical
 from freehold.keys.key import Key
 from freehold.keys.vault import write_private
+from freehold.models.wrapped import holding
 from freehold.ownership.record import Recorded
 from freehold.ownership.verdict import Verdict
 from freehold.protection import versions
@@ -90,7 +92,7 @@ def write_bundle(
     scores = asked.scores
     if 0 < scores.nbytes <= RAW:
         files[SCORES] = scores.contiguous().numpy().astype("<f4").tobytes()
-    seen = {name: _weight(asked, name) for name in layers}
+    seen = _weights(asked, layers) if layers else {}
     if seen and sum(weight.nbytes for weight in seen.values()) <= READ - sum(map(len, files.values())):
         files[WEIGHTS] = save(seen)
     case = Case(
@@ -121,5 +123,7 @@ def write_bundle(
     write_private(path, archive_of(inside, where=str(path)))
 
 
-def _weight(asked: Recorded, layer: str) -> Tensor:
-    return asked.weights().get_parameter(f"{layer}.weight").detach().cpu().clone().contiguous()
+def _weights(asked: Recorded, layers: Sequence[str]) -> dict[str, Tensor]:
+    model = holding(asked.weights(), layers)
+    found = {name: model.get_parameter(f"{name}.weight").detach().cpu() for name in layers}
+    return {name: weight.clone().contiguous() for name, weight in found.items()}

@@ -14,6 +14,7 @@ from freehold.errors import ArtifactError, FreeholdError
 from freehold.evidence.bundle import Bundle
 from freehold.evidence.hashtree import leaves_of, tree_root
 from freehold.keys import Key
+from freehold.models.wrapped import holding
 from freehold.ownership.base import OwnershipMethod, method_of
 from freehold.ownership.record import Recorded, Replayed
 from freehold.ownership.suspect import Suspect
@@ -165,7 +166,7 @@ def _compared(bundle: Bundle, images: torch.Tensor) -> tuple[str, str]:
 def _same_weights(bundle: Bundle, recorded: Recorded, layers: tuple[str, ...]) -> str:
     if not bundle.weights:
         return "its weights were not recorded"
-    model = recorded.weights()
+    model = holding(recorded.weights(), layers)
     same = sum(
         torch.equal(model.get_parameter(f"{name}.weight").detach().cpu(), bundle.weights[name])
         for name in layers

@@ -20,6 +20,7 @@ from freehold.models.alignment import align
 from freehold.models.norm_pairs import NormPair
 from freehold.models.rescale import lift_filters
 from freehold.models.two_branches import TwoBranches, with_numbers
+from freehold.models.wrapped import holding
 from freehold.ownership.base import OwnershipMethod
 from freehold.ownership.embedding import labelled, unchanged
 from freehold.ownership.observation import UNCOMMITTED, Trials
@@ -117,13 +118,14 @@ class Passport(OwnershipMethod):
         are drawn from the secret and the reference, so that each is still a fair coin.
         """
         marks = {mark.pair.layer: mark for mark in draw_marks(key, _pairs(key))}
+        model = holding(suspect.weights(), self.exhibits(key))
         if self.reading == "published":
             for mark in marks.values():
-                yield read_bits(_weight(suspect, mark.pair), mark, canonical=False)
+                yield read_bits(_weight(model, mark.pair, suspect.name), mark, canonical=False)
             return
         orders: list[Tensor] = []  # in which channels of earlier layers were found: later inputs may stand so
         for pair in _pairs(key, "aligned"):
-            weight = _weight(suspect, pair)
+            weight = _weight(model, pair, suspect.name)
             found = align(weight, _reference(key, pair, weight), orders)
             orders.append(found.outputs)
             if pair.layer in marks:
@@ -248,20 +250,20 @@ def _reference(key: Key, pair: NormPair, weight: Tensor) -> Tensor:
     return held.float().view_as(weight)
 
 
-def _weight(suspect: Suspect, pair: NormPair) -> Tensor:
-    """The suspect's weight of a marked layer, on the CPU.
+def _weight(model: nn.Module, pair: NormPair, where: str) -> Tensor:
+    """A suspect's weight of a marked layer, on the CPU.
 
     Raises:
         SuspectError: it has no such layer, or another shape or numbers that are not finite there.
     """
     try:
-        given: object = suspect.weights().get_submodule(pair.layer).weight
+        given: object = model.get_submodule(pair.layer).weight
     except AttributeError as error:
-        raise SuspectError(f"has no weights in {pair.layer!r}", where=suspect.name) from error
+        raise SuspectError(f"has no weights in {pair.layer!r}", where=where) from error
     shape = tuple(given.shape) if isinstance(given, Tensor) else ()
     if len(shape) < 2 or (shape[0], math.prod(shape[1:])) != (pair.channels, pair.fan_in):
-        raise SuspectError(f"has weights of another shape in {pair.layer!r}", where=suspect.name)
+        raise SuspectError(f"has weights of another shape in {pair.layer!r}", where=where)
     weight: Tensor = given.detach().float().cpu()  # type: ignore[attr-defined]
     if not bool(weight.isfinite().all()):
-        raise SuspectError(f"has weights that are not finite in {pair.layer!r}", where=suspect.name)
+        raise SuspectError(f"has weights that are not finite in {pair.layer!r}", where=where)
     return weight
