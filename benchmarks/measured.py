@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def sections() -> Iterable[str]:
-    for make in (passports, triggers, ptynet, false_positives, forgeries, suites, evidence):
+    for make in (passports, triggers, ptynet, false_positives, forgeries, suites, bench, evidence, speed):
         if found := make():
             yield found
 
@@ -195,6 +195,43 @@ def suites() -> str:
                 f"{body.rstrip()}\n"
             )
     return f"## Suites\n{text}" if text else ""
+
+
+def bench() -> str:
+    """Against its bars, what a suite costs beside its cells."""
+    rows = []
+    for name, script in (("bench", "bench_overhead"), ("ray", "bench_overhead --ray")):
+        if found := read(RESULTS / f"{name}.json"):
+            rows += [
+                [what, f"{found[what]:g}", f"{bar['most']:g}", "yes" if bar["holds"] else "no", script]
+                for what, bar in found["bars"].items()
+            ]
+    if not rows:
+        return ""
+    head = ["what", "figure", "at most", "holds", "script"]
+    return f"## What the bench costs\n\n{table(head, rows)}"
+
+
+def speed() -> str:
+    """The figures that have a bar; the others are on the page of the speed suite."""
+    found = read(RESULTS / "speed.json")
+    if not found:
+        return ""
+    rows = [
+        [
+            figure["name"],
+            f"{figure['value']:.3g}",
+            f"{'at least' if figure.get('at_least') else 'at most'} {figure['bar']:.3g}",
+            "yes" if figure["holds"] else "no",
+        ]
+        for figures in found["groups"].values()
+        for figure in figures
+        if "bar" in figure
+    ]
+    return (
+        "## Speed\n\n`make bench` measures these, and more that have no bar: [how](speed.md).\n\n"
+        f"{table(['what', 'figure', 'bar', 'holds'], rows)}"
+    )
 
 
 def evidence() -> str:
