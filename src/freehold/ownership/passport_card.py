@@ -40,7 +40,7 @@ CARD = Card(
     needs=(
         "labelled authorized images",
         "norm layers with a scale and a shift a channel, behind a convolution or linear layer",
-        "the suspect's weights, in an architecture with the same layer names",
+        "the suspect's weights, in an architecture with the same layer names, whatever is wrapped around it",
         "the commitment, published before release",
     ),
     breaks=(
@@ -48,6 +48,6 @@ CARD = Card(
         "expanded residual blocks and the closed-form forgery give an attacker a private branch of his own "
         "that works as well: accuracy with claimed passports proves nothing, only committed bits do",
         "an attacker who re-trains with a hinge of his own adds bits of his: commitments tell who was first",
-        "a change of architecture: layers split, merged or factorised cannot be read",
+        "a change of architecture: layers split, merged or factorised, or with channels cut out, cannot be read",
     ),
 )
