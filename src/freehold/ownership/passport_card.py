@@ -48,6 +48,6 @@ CARD = Card(
         "expanded residual blocks and the closed-form forgery give an attacker a private branch of his own "
         "that works as well: accuracy with claimed passports proves nothing, only committed bits do",
         "an attacker who re-trains with a hinge of his own adds bits of his: commitments tell who was first",
-        "a change of architecture: layers split, merged or factorised, or with channels cut out, cannot be read",
+        "a change of architecture: layers split, merged, factorised or with fewer channels cannot be read",
     ),
 )
