@@ -74,8 +74,8 @@ def passports() -> str:
     ]
     return (
         "## Passports\n\n`python benchmarks/ownership_passport.py run`. Accuracies on test images, mean over "
-        f"seeds.\n\n{table(head, cost)}\nWhat is read after thefts, in the worst seed; beside it the readings "
-        "without alignment to the reference, and by plain signs as published.\n\n"
+        f"seeds.\n\n{table(head, cost)}\nWhat is read after thefts, in the worst seed; beside it the "
+        "readings without alignment to the reference, and by plain signs as published.\n\n"
         + table(["model", "theft", "accuracy", "bits", "unaligned", "plain signs", "p"], kept)
     )
 
