@@ -73,9 +73,9 @@ def passports() -> str:
         "random passports",
     ]
     return (
-        "## Passports\n\n`python benchmarks/ownership_passport.py run`. Accuracies on test images, mean over "
-        f"seeds.\n\n{table(head, cost)}\nWhat is read after thefts, in the worst seed; beside it the "
-        "readings without alignment to the reference, and by plain signs as published.\n\n"
+        "## Passports\n\n`python benchmarks/ownership_passport.py run --seeds 0 1 2`. Accuracies on test "
+        f"images, mean over seeds.\n\n{table(head, cost)}\nWhat is read after thefts, in the worst seed; "
+        "beside it the readings without alignment to the reference, and by plain signs as published.\n\n"
         + table(["model", "theft", "accuracy", "bits", "unaligned", "plain signs", "p"], kept)
     )
 
@@ -127,9 +127,8 @@ def ptynet() -> str:
             for batch, value in found["overhead"].items()
         ),
     ]
-    return "## PTYNet\n\n`python benchmarks/ownership_ptynet.py`, on the pretrained ResNet-20.\n\n" + table(
-        ["what", "figure"], rows
-    )
+    script = "`python benchmarks/ownership_ptynet.py mark`, then `measure`, on the pretrained ResNet-20."
+    return f"## PTYNet\n\n{script}\n\n{table(['what', 'figure'], rows)}"
 
 
 def false_positives() -> str:
@@ -160,12 +159,25 @@ def forgeries() -> str:
     found = read(RESULTS / "ownership" / "forgery.json")
     if not found:
         return ""
-    listed = found["forgeries"]
-    published = sum(bool((f["published"] or {}).get("accepted")) for f in listed)
+    rows = []
+    for row in found["forgeries"]:
+        published, ours = row["published"], row["ours"]
+        if not published:
+            reached = "—"
+        elif "triggers" in published:
+            reached = f"{percent(published['triggers'], 0)} of the triggers"
+        else:
+            bits = percent(published["own bits detected"], 0)
+            reached = f"accuracy {percent(published['private accuracy'], 1)}, {bits} of the bits"
+        granted = "—" if not published else "yes" if published["accepted"] else "no"
+        matches = "{} of {}".format(*ours["matches"])
+        rows.append([row["forgery"], reached, granted, ours["decision"], matches])
+    published = sum(row[2] == "yes" for row in rows)
     return (
-        f"## Forgeries\n\n`python benchmarks/forgery.py`: of {len(listed)} forged claims the published "
+        f"## Forgeries\n\n`python benchmarks/forgery.py`: of {len(rows)} forged claims the published "
         f"protocols accept {published}; this package accepts {len(found['accepted by ours'])}. "
-        "[Each of them](forgery.md).\n"
+        "[What they are](forgery.md).\n\n"
+        + table(["forgery", "as published", "accepted", "verdict", "secret answers or bits"], rows)
     )
 
 

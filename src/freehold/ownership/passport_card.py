@@ -48,6 +48,7 @@ CARD = Card(
         "expanded residual blocks and the closed-form forgery give an attacker a private branch of his own "
         "that works as well: accuracy with claimed passports proves nothing, only committed bits do",
         "an attacker who re-trains with a hinge of his own adds bits of his: commitments tell who was first",
+        "fine-pruning that puts out most of the last layer's channels, where the network is small",
         "a change of architecture: layers split, merged, factorised or with fewer channels cannot be read",
     ),
 )

@@ -63,9 +63,8 @@ class TriggerSet(OwnershipMethod):
         needs=("labelled authorized images",),
         breaks=(
             "training a new model on the marked one's answers to ordinary images: no trigger is among them",
-            "fine-tuning all layers of a service that shows labels only: 20 epochs of SGD at 0.01 left 15 of "
-            "64 triggers in a ResNet-20 (CIFAR-10), where its scores still told 33; at 0.05, where the "
-            "thief loses eleven points himself, 8 of 50",
+            "fine-tuning all layers of a service that shows labels only: after 20 epochs of SGD at 0.01 the "
+            "scores of a ResNet-20 (CIFAR-10) still told 33 of 64 triggers, its labels too few",
             "refusing to answer images unlike the data, where the suspect is a service",
             "a mark of a second owner, put in later: only commitments tell who was first",
         ),
