@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from bench_kit import TINY, changed, tiny
 from pydantic import ValidationError
@@ -113,6 +115,14 @@ def test_groups_bring_every_registered_plug_in_and_what_is_named_takes_its_place
 def test_shipped_suites_are_whole(name):
     plans = plan(load_suite(name))
     assert plans and load_suite(name).title
+
+
+def test_the_suite_in_the_docs_is_one(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text()
+    example = text.split("```toml\n")[1].split("```")[0]
+    plans = plan(load_suite(written(tmp_path, example)))
+    assert {p.method for p in plans} >= {"map", "NTL, paper"}
+    assert {p.trial for p in plans} >= {"prune", "fine-tune", "on the target", "curve: regrow"}
 
 
 def test_quick_has_every_method_under_every_attack():
