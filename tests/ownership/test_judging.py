@@ -141,6 +141,25 @@ def test_a_mark_that_does_not_survive_decides_nothing():
     assert observed(labels, (labels + 1) % 10, survives=0.1).decide()[0] == Decision.INCONCLUSIVE
 
 
+def test_what_could_not_be_read_is_no_trial_and_its_part_is_smaller():
+    whole = Trials(torch.tensor([0, 1, 1, 0, 1, 0]), 0.5, "exact", "drawn", parts=(("a", 2), ("b", 4)))
+    left, answers = whole.readable(torch.tensor([-1, 1, -1, 0]))
+    assert left.labels.tolist() == [1, 0, 1, 0] and answers.tolist() == [1, 0]
+    assert left.parts == (("a", 1), ("b", 3)) and left.caveats[-1].startswith("2 of 6 could not be read")
+    assert whole.readable(torch.tensor([1, 0]))[0] is whole
+
+
+@pytest.mark.parametrize("level", [0.01, 0.001])
+def test_the_null_stays_exact_whatever_cannot_be_read(level):
+    rng = torch.Generator().manual_seed(5)
+    answers = torch.randint(2, (200,), generator=rng).where(torch.arange(200) % 3 > 0, -1)
+    reached, attained = 0, stats.binom.sf(stats.binom.isf(level, 133, 0.5), 133, 0.5)
+    for _ in range(4000):
+        drawn = Trials(torch.randint(2, (200,), generator=rng), 0.5, "exact", "drawn")
+        reached += Observation(*drawn.readable(answers), 1e-6, 0.9, True).chance() <= level
+    assert stats.binom.ppf(0.0005, 4000, attained) <= reached <= stats.binom.ppf(0.9995, 4000, attained)
+
+
 def test_no_answer_matches_nothing():
     labels = torch.arange(100) % 10
     found = observed(labels, torch.full((100,), -1))

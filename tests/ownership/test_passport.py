@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from freehold.attacks.filter import Filter
 from freehold.attacks.permute import Permute
 from freehold.attacks.prune import Prune
+from freehold.attacks.structured import PruneChannels
 from freehold.data import Domains, InputSpec
 from freehold.data.sources import load_domain
 from freehold.errors import ConfigError, ProblemsError, SecretError
@@ -89,6 +91,33 @@ def test_wrapping_the_network_hides_nothing(domains, marked):
     assert (found.decision, found.matches) == (Decision.MATCH, 672)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_channels_that_were_cut_out_are_no_trials_and_the_rest_is_found(domains, marked, trained, share):
+    pytest.importorskip("torch_pruning", reason="the extra [prune] is not installed")
+    own = domains.authorized
+
+    def thin(model):
+        cut = PruneChannels(share=share, epochs=0).run(model, own, SPEC, run=quiet()).model
+        return asked(Permute().run(cut, own, SPEC, run=quiet()).model, marked.key)
+
+    found, innocent = thin(marked.model), thin(trained)
+    assert found.decision == Decision.MATCH and found.trials < (1 - share + 0.05) * 672
+    assert any(
+        caveat.startswith(f"{672 - found.trials} of 672 could not be read") for caveat in found.caveats
+    )
+    assert innocent.decision == Decision.NO_MATCH and 0.4 < innocent.matches / innocent.trials < 0.6
+
+
+def test_filters_that_were_put_out_are_no_trials(domains, marked):
+    thief = deepcopy(marked.model)
+    with torch.no_grad():
+        thief.get_submodule(marked.key.facts["layers"][-1]["layer"]).weight[1:] = 0
+    found = asked(thief, marked.key)
+    last = marked.key.facts["layers"][-1]["channels"]
+    assert found.matches == found.trials == 672 - (last - 1) and found.decision == Decision.MATCH
+    assert found.parts[-1] == (marked.key.facts["layers"][-1]["layer"], 1, 1)
+
+
 def test_the_published_reading_is_lost_to_signs_and_order(domains, trained):
     method = Passport(reading="published", steps=2, batch_size=8)
     marked = method.protect(trained, domains, run=quiet(), key=KEY)
@@ -114,8 +143,8 @@ def test_suspects_that_show_too_little_or_are_built_otherwise_are_inconclusive(m
     other = asked(load_model("resnet20", 10), marked.key)
     assert other.decision == Decision.INCONCLUSIVE and "features.0" in other.reason
     narrow = load_model("convnet", 10)
-    narrow.features[0] = nn.Conv2d(3, 16, 3)
-    narrow.features[1], narrow.features[4] = nn.BatchNorm2d(16), nn.Conv2d(16, 64, 3)
+    narrow.features[0] = nn.Conv2d(3, 12, 3)
+    narrow.features[1], narrow.features[4] = nn.BatchNorm2d(12), nn.Conv2d(12, 64, 3)
     assert "another shape" in asked(narrow, marked.key).reason
     broken = load_model("convnet", 10)
     broken.features[4].weight.data[0] = float("nan")

@@ -124,7 +124,8 @@ class OwnershipMethod(Protection):
 
         def observed() -> Observation:
             p_value = None if wealth is None else wealth.p_value
-            return Observation(trials, answers, alpha, self.survives, commitment is not None, p_value)
+            told = trials.readable(answers)
+            return Observation(*told, alpha, self.survives, commitment is not None, p_value)
 
         if suspect.access < self.access:
             failure = f"{self.access.name.lower()} are needed and {suspect.access.name.lower()} are given"
@@ -137,7 +138,7 @@ class OwnershipMethod(Protection):
                     expected = trials.labels[len(answers) : len(answers) + len(part)]
                     answers = torch.cat([answers, part])
                     if wealth is not None:
-                        wealth.update((part == expected).tolist())
+                        wealth.update((part == expected)[part >= 0].tolist())
                         if _clear(observed(), wealth, len(trials.labels)):
                             break
                 else:

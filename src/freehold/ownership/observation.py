@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -59,6 +59,25 @@ class Trials:
         if not fits or not 0 < self.rate < 1 or bool((self.labels < 0).any()):
             raise UsageError("labels are int64 (n,) from 0, the rate is in (0, 1)", where="trials")
 
+    def readable(self, answers: Tensor) -> tuple[Trials, Tensor]:
+        """The trials without those that ``answers`` could not be read in, -1, and the other answers.
+
+        Whether a trial can be read must not depend on its label: the null then stays what it is.
+
+        Args:
+            answers: int64 ``(m,)``, to the first m trials.
+        """
+        read = answers >= 0
+        missing = int((~read).sum())
+        if not missing:
+            return self, answers
+        kept = torch.cat([read, torch.ones(len(self.labels) - len(read), dtype=torch.bool)])
+        pieces = torch.split(kept, [count for _, count in self.parts] or len(kept))
+        parts = tuple((name, int(p.sum())) for (name, _), p in zip(self.parts, pieces, strict=False))
+        told = f"{missing} of {len(self.labels)} could not be read in the suspect, and are no trials"
+        caveats = (*self.caveats, told)
+        return replace(self, labels=self.labels[kept], parts=parts, caveats=caveats), answers[read]
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -66,7 +85,7 @@ class Observation:
 
     Attributes:
         trials: all that the key has.
-        answers: int64 ``(m,)``, m at most n; -1 for no answer, which matches nothing.
+        answers: int64 ``(m,)``, m at most n; see :meth:`Trials.readable` for what could not be read.
         alpha: level of the test.
         survives: share of trials that a derived model still matches, as the method's card says.
         committed: whether the key was fixed in time.

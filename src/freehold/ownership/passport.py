@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from freehold.data.batches import Augment
 from freehold.data.domain import Domains
-from freehold.errors import SecretError, SuspectError
 from freehold.keys import Key
 from freehold.models.alignment import align
 from freehold.models.norm_pairs import NormPair
@@ -28,6 +26,7 @@ from freehold.ownership.passport_affine import HiddenNet, PassportAffine
 from freehold.ownership.passport_card import CARD
 from freehold.ownership.passport_layers import chosen_pairs, pairs_up_to, unfit
 from freehold.ownership.passport_marks import draw_marks, read_bits
+from freehold.ownership.passport_reading import pairs_in, reference_for, weight_in
 from freehold.ownership.passport_training import Measurement, joint_objective
 from freehold.ownership.suspect import Suspect
 from freehold.plugin import Access, Card, Problem
@@ -91,7 +90,7 @@ class Passport(OwnershipMethod):
         return unfit(model, domains.input.example(), self.layers)
 
     def _trials(self, key: Key) -> Trials:
-        marks = draw_marks(key, _pairs(key))
+        marks = draw_marks(key, pairs_in(key))
         return Trials(
             labels=torch.cat([mark.bits for mark in marks]),
             rate=0.5,
@@ -108,7 +107,7 @@ class Passport(OwnershipMethod):
 
     def exhibits(self, key: Key) -> tuple[str, ...]:
         """Names of the marked layers, and of those in front of them that are aligned as well."""
-        return tuple(p.layer for p in _pairs(key, "aligned" if self.reading == "aligned" else "layers"))
+        return tuple(p.layer for p in pairs_in(key, "aligned" if self.reading == "aligned" else "layers"))
 
     def _observe(self, suspect: Suspect, key: Key) -> Iterator[Tensor]:
         """Bits layer by layer.
@@ -117,16 +116,16 @@ class Passport(OwnershipMethod):
         chosen by its weights and the reference. Given both and the passports, what is read is fixed; the bits
         are drawn from the secret and the reference, so that each is still a fair coin.
         """
-        marks = {mark.pair.layer: mark for mark in draw_marks(key, _pairs(key))}
+        marks = {mark.pair.layer: mark for mark in draw_marks(key, pairs_in(key))}
         model = holding(suspect.weights(), self.exhibits(key))
         if self.reading == "published":
             for mark in marks.values():
-                yield read_bits(_weight(model, mark.pair, suspect.name), mark, canonical=False)
+                yield read_bits(weight_in(model, mark.pair, suspect.name), mark, canonical=False)
             return
         orders: list[Tensor] = []  # in which channels of earlier layers were found: later inputs may stand so
-        for pair in _pairs(key, "aligned"):
-            weight = _weight(model, pair, suspect.name)
-            found = align(weight, _reference(key, pair, weight), orders)
+        for pair in pairs_in(key, "aligned"):
+            weight = weight_in(model, pair, suspect.name)
+            found = align(weight, reference_for(key, pair, weight), orders)
             orders.append(found.outputs)
             if pair.layer in marks:
                 yield read_bits(found.weight, marks[pair.layer], canonical=True)
@@ -138,7 +137,7 @@ class Passport(OwnershipMethod):
             model: of the marked architecture, on the CPU, its channels in the order of the marked model.
             key: of a model marked by this method.
         """
-        affine = self._affine(key, _pairs(key), torch.device("cpu"), learned=True)
+        affine = self._affine(key, pairs_in(key), torch.device("cpu"), learned=True)
         numbers: dict[str, dict[str, Tensor]] = {}
         for name, tensor in key.learned.items():
             if name.startswith("private."):
@@ -226,44 +225,3 @@ class Passport(OwnershipMethod):
         bound = key.bound(self.name, self.model_dump(mode="json"), facts, learned)
         shipped = net.private() if self.scheme == "deepipr-v1" else model
         return Outcome(shipped, {self.name: history}, figures=figures, key=bound)
-
-
-def _pairs(key: Key, which: Literal["layers", "aligned"] = "layers") -> tuple[NormPair, ...]:
-    """The marked layers, or all that a suspect is aligned in, in order of call.
-
-    Raises:
-        SecretError: the key does not say which.
-    """
-    try:
-        return tuple(NormPair(**pair) for pair in key.facts[which])
-    except (KeyError, TypeError) as error:
-        raise SecretError(
-            "does not say which layers were marked", where="key", fix="use the owner's key"
-        ) from error
-
-
-def _reference(key: Key, pair: NormPair, weight: Tensor) -> Tensor:
-    """What the key says that a layer was like before it was marked, shaped as ``weight``."""
-    held = key.learned.get(f"reference.{pair.layer}")
-    if held is None or held.numel() != weight.numel():
-        raise SecretError(f"holds no reference for {pair.layer!r}", where="key", fix="use the owner's key")
-    return held.float().view_as(weight)
-
-
-def _weight(model: nn.Module, pair: NormPair, where: str) -> Tensor:
-    """A suspect's weight of a marked layer, on the CPU.
-
-    Raises:
-        SuspectError: it has no such layer, or another shape or numbers that are not finite there.
-    """
-    try:
-        given: object = model.get_submodule(pair.layer).weight
-    except AttributeError as error:
-        raise SuspectError(f"has no weights in {pair.layer!r}", where=where) from error
-    shape = tuple(given.shape) if isinstance(given, Tensor) else ()
-    if len(shape) < 2 or (shape[0], math.prod(shape[1:])) != (pair.channels, pair.fan_in):
-        raise SuspectError(f"has weights of another shape in {pair.layer!r}", where=where)
-    weight: Tensor = given.detach().float().cpu()  # type: ignore[attr-defined]
-    if not bool(weight.isfinite().all()):
-        raise SuspectError(f"has weights that are not finite in {pair.layer!r}", where=where)
-    return weight

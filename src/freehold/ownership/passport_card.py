@@ -27,6 +27,7 @@ CARD = Card(
         "out again: bits in filters that training let shrink away went first when small weights were pruned",
         "h starts where it gives the public scale and shift (pseudo-inverse), so that a trained model can be "
         "marked; the publication trains from scratch. Its middle has at least 16 values",
+        "channels that a thief cut out or put out are no trials; others are found by what is left of them",
         "without a commitment the verdict is INCONCLUSIVE, whatever is read: h, private statistics and "
         "reference could have been made to fit",
         "layer norm, and batch norms that are not marked but lie behind a marked layer: statistics of their "
@@ -48,7 +49,7 @@ CARD = Card(
         "expanded residual blocks and the closed-form forgery give an attacker a private branch of his own "
         "that works as well: accuracy with claimed passports proves nothing, only committed bits do",
         "an attacker who re-trains with a hinge of his own adds bits of his: commitments tell who was first",
-        "fine-pruning that puts out most of the last layer's channels, where the network is small",
-        "a change of architecture: layers split, merged, factorised or with fewer channels cannot be read",
+        "a change of architecture: layers that were split, merged or factorised, or have less than half of "
+        "their channels left, cannot be read",
     ),
 )

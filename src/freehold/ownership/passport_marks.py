@@ -103,7 +103,7 @@ def projected(weight: Tensor, direction: Tensor) -> Tensor:
 
 
 def read_bits(weight: Tensor, mark: Mark, *, canonical: bool) -> Tensor:
-    """The bit in each filter, int64 ``(O,)``; -1 where a projection is exactly zero.
+    """The bit in each filter, int64 ``(O,)``; -1 where a projection is exactly zero: no filter is there.
 
     Args:
         weight: ``(O, ...)``.
