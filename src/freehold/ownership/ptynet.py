@@ -73,8 +73,8 @@ class PTYNet(OwnershipMethod):
             "cutting the branch off: whoever has the weights can return the target's answers, at no cost; "
             "nothing here prevents it (attack cut-branch)",
             "training a new model on the marked one's answers to ordinary images: the gate never opens",
-            "fine-tuning with strong weight decay (attack regularize): no ordinary image holds the branch up, "
-            "so that it fades in a few epochs and the target hardly notices",
+            "fine-tuning with strong weight decay (attack regularize): no ordinary image holds the branch "
+            "up, so that it fades in a few epochs and the target hardly notices",
             "refusing to answer images unlike the data, where the suspect is a service",
             "a trial that was shown once is known: its backgrounds can be filtered from then on",
         ),
