@@ -283,6 +283,8 @@ def test_extraction_uses_answers_and_no_labels(digits):
     assert asked.record["cost"]["queries"] > 10 * len(digits.train) and asked.after.n == len(digits.test)
     across = Extract(architecture="convnet", epochs=0.1).run(Small(), digits, SPEC, run=quiet())
     assert type(across.model).__name__ == "ConvNet"
+    fused = Fused(Small(), Branch(10, pool=2)).eval()
+    assert type(Extract(epochs=0.05).run(fused, digits, SPEC, run=quiet()).model) is Small
 
 
 def test_a_finished_attack_found_again_still_has_its_last_state(digits, tmp_path):
