@@ -24,6 +24,7 @@ from freehold.data import InputSpec, Split
 from freehold.data.photographs import patches
 from freehold.data.sources import load_domain
 from freehold.metrics.accuracy import apply
+from freehold.models.fusion import Branch, Fused
 from freehold.models.nets import VGG11
 from freehold.training import Loop
 
