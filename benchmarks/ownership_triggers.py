@@ -42,7 +42,7 @@ HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("FREEHOLD_DATA", HERE.parents[1] / "shared" / "data"))
 RESULT, CACHE = HERE / "results" / "ownership" / "trigger-set.json", HERE / ".cache"
 IMAGENET = fh.InputSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-DIGITS = {"kind_of_trigger": "abstract", "triggers": 40, "trigger_batch": 40, "lr": 1e-3, "steps": 1600}
+DIGITS = {"kind_of_trigger": "abstract", "triggers": 40, "trigger_batch": 40, "lr": 1e-3, "steps": 3200}
 MARKS = {
     "plain": TriggerSet(recipe="plain"),
     "app": TriggerSet(),
