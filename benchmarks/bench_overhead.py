@@ -1,12 +1,12 @@
 """What the benchmark itself costs: time outside cells, resuming, listing, and Ray against plain processes.
 
-    python benchmarks/bench_overhead.py [--suite quick]          writes results/bench.json and results/suites/
-    python benchmarks/bench_overhead.py [--suite quick] --ray    writes results/ray.json
+    python benchmarks/bench_overhead.py run     every cell in this process, nothing cached
+    python benchmarks/bench_overhead.py kept    the finished suite resumed, 10,000 results listed
+    python benchmarks/bench_overhead.py ray     two plain processes, then Ray; needs two idle cores
 
-Runs the suite in this process with nothing cached, then once more when it is finished; lists 10,000 results.
-``--ray`` runs it as two plain processes that take half of the cells each, then on Ray with two workers, and
-compares every result bit for bit with those that the first command kept: this needs two idle cores. Both
-leave with 1 if a bar is missed.
+``run`` keeps what it found in results/suites/quick. ``ray`` runs the suite as two plain processes that take half
+of the cells each, then on Ray with two workers, and compares every result bit for bit with those that were kept.
+Each part writes results/bench-PART.json and leaves with 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from freehold.bench.runner import InProcess
 from freehold.bench.stages import Place
 
 RESULTS = Path(__file__).resolve().parent / "results"
+SUITE = "quick"
 DATA = Path(os.environ.get("FREEHOLD_DATA", "."))
 BARS = {
     "outside cells, share of processor time": 0.02,
@@ -40,10 +41,12 @@ BARS = {
 
 
 def alone(name: str, folder: Path) -> dict[str, Any]:
+    """Keeps what it found."""
     began, spent = time.monotonic(), time.process_time()
     found = run_suite(load_suite(name), folder / "alone", place=Place(DATA, folder / "cache"))
     seconds, spent = time.monotonic() - began, time.process_time() - spent
     inside = sum(outcome.made["processor_seconds"] for outcome in found.outcomes.values())
+    shutil.copytree(folder / "alone", RESULTS / "suites" / name, dirs_exist_ok=True)
     return {
         "cells": found.counts(),
         "seconds": round(seconds, 1),
@@ -52,20 +55,16 @@ def alone(name: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def resumed(name: str, folder: Path) -> float:
-    """Seconds of a new process; the best of three, since the machine is not ours alone."""
-    command = [sys.executable, "-m", "freehold", "bench", "run", name, "--results", str(folder / "alone")]
+def kept(name: str, folder: Path) -> dict[str, Any]:
+    """Seconds of a new process, the best of three since the machine is not ours alone; of 10,000 results."""
+    store = RESULTS / "suites" / name
+    command = [sys.executable, "-m", "freehold", "bench", "run", name, "--results", str(store)]
     times = []
     for _ in range(3):
         began = time.monotonic()
-        subprocess.run(command, check=False, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True)
         times.append(time.monotonic() - began)
-    return round(min(times), 2)
-
-
-def listed(folder: Path) -> float:
-    """Seconds to read 10,000 results as large as those of the suite."""
-    results = list(Store(folder / "alone").outcomes().values())
+    results = list(Store(store).outcomes().values())
     many = folder / "many" / "cells"
     many.mkdir(parents=True)
     for number in range(10_000):
@@ -75,7 +74,11 @@ def listed(folder: Path) -> float:
         (many / f"{cell.name}.json").write_bytes(one.to_bytes())
     began = time.monotonic()
     assert len(Store(folder / "many").outcomes()) == 10_000
-    return round(time.monotonic() - began, 2)
+    listed = time.monotonic() - began
+    return {
+        "resume of the finished suite, seconds": round(min(times), 2),
+        "10,000 results listed, seconds": round(listed, 2),
+    }
 
 
 def half(name: str, folder: str, index: int) -> None:
@@ -98,7 +101,7 @@ def side_by_side(name: str, folder: Path) -> dict[str, Any]:
     place = Place(DATA, folder / "cache-ray")
     run_suite(suite, folder / "ray", place=place, runner=OnRay(suite.needs, workers=2))
     ray = time.monotonic() - began
-    kept, on_ray = (
+    here, on_ray = (
         {name: outcome.digest for name, outcome in Store(place).outcomes().items()}
         for place in (RESULTS / "suites" / name, folder / "ray")
     )
@@ -106,32 +109,27 @@ def side_by_side(name: str, folder: Path) -> dict[str, Any]:
         "two plain processes, seconds": round(plain, 1),
         "Ray with two workers, seconds": round(ray, 1),
         "Ray with two workers / two plain processes": round(ray / plain, 3),
-        "results other than in this process": sum(kept.get(n) != on_ray.get(n) for n in {*kept, *on_ray}),
+        "results other than in this process": sum(here.get(n) != on_ray.get(n) for n in {*here, *on_ray}),
     }
+
+
+PARTS = {"run": alone, "kept": kept, "ray": side_by_side}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--suite", default="quick")
-    parser.add_argument("--ray", action="store_true")
-    args = parser.parse_args()
+    parser.add_argument("part", choices=PARTS)
+    part = parser.parse_args().part
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         os.environ["FREEHOLD_CACHE"] = str(folder / "images")  # synthetic images are part of the cost
-        if args.ray:
-            found = side_by_side(args.suite, folder)
-        else:
-            found = alone(args.suite, folder)
-            found["resume of the finished suite, seconds"] = resumed(args.suite, folder)
-            found["10,000 results listed, seconds"] = listed(folder)
-            shutil.copytree(folder / "alone", RESULTS / "suites" / args.suite, dirs_exist_ok=True)
+        found = PARTS[part](SUITE, folder)
     found["bars"] = {
         name: {"most": bar, "holds": found[name] <= bar} for name, bar in BARS.items() if name in found
     }
-    path = RESULTS / ("ray.json" if args.ray else "bench.json")
-    path.write_text(json.dumps({"suite": args.suite, **found}, indent=1) + "\n")
+    (RESULTS / f"bench-{part}.json").write_text(json.dumps({"suite": SUITE, **found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     sys.exit(not all(bar["holds"] for bar in found["bars"].values()))
 

@@ -41,15 +41,21 @@ def suites() -> str:
 def bench() -> str:
     """Against its bars, what a suite costs beside its cells."""
     rows = []
-    for name, script in (("bench", "bench_overhead"), ("ray", "bench_overhead --ray")):
-        if found := read(RESULTS / f"{name}.json"):
+    for part in ("run", "kept", "ray"):
+        if found := read(RESULTS / f"bench-{part}.json"):
             rows += [
-                [what, f"{found[what]:g}", f"{bar['most']:g}", "yes" if bar["holds"] else "no", script]
+                [
+                    what,
+                    f"{found[what]:g}",
+                    f"{bar['most']:g}",
+                    "yes" if bar["holds"] else "no",
+                    f"bench_overhead {part}",
+                ]
                 for what, bar in found["bars"].items()
             ]
     if not rows:
         return ""
-    head = ["what", "figure", "at most", "holds", "script"]
+    head = ["what", "figure", "at most", "holds", "bench_overhead"]
     return f"## What the bench costs\n\n{table(head, rows)}"
 
 
