@@ -4,9 +4,9 @@
     python benchmarks/bench_overhead.py kept    the finished suite resumed, 10,000 results listed
     python benchmarks/bench_overhead.py ray     two plain processes, then Ray; needs two idle cores
 
-``run`` keeps what it found in results/suites/quick. ``ray`` runs the suite as two plain processes that take half
-of the cells each, then on Ray with two workers, and compares every result bit for bit with those that were kept.
-Each part writes results/bench-PART.json and leaves with 1 if a bar is missed.
+``run`` keeps what it found in results/suites/quick. ``ray`` runs the suite as two plain processes that take
+half of the cells each, then on Ray with two workers, and compares every result bit for bit with those that
+were kept. Each part writes results/bench-PART.json and leaves with 1 if a bar is missed.
 """
 
 from __future__ import annotations
