@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from freehold.data.domain import InputSpec
 from freehold.models.anatomy import find_head, maskable_weights, norm_layers, resize_head
+from freehold.models.fusion import Fused
 from freehold.models.zeros import mask_gradient
 from freehold.seeds import global_draws
 from freehold.settings import Settings
@@ -91,11 +92,13 @@ def untrained(model: nn.Module) -> Callable[[int], nn.Module]:
     """Copies of ``model`` whose layers were drawn anew, for architectures that no URI names.
 
     Every module that has ``reset_parameters`` is reset by it; parameters that no such module owns
-    (tokens, position embeddings) are drawn from a normal distribution of standard deviation 0.02.
+    (tokens, position embeddings) are drawn from a normal distribution of standard deviation 0.02. Of a
+    fused model it is the target: a branch that is untrained would shut the gate of what learns.
     """
+    kind = model.target if isinstance(model, Fused) else model
 
     def build(seed: int) -> nn.Module:
-        fresh, done = copy.deepcopy(model), set()
+        fresh, done = copy.deepcopy(kind), set()
         with global_draws(seed, "untrained"), torch.no_grad():
             for module in fresh.modules():
                 if callable(reset := getattr(module, "reset_parameters", None)):

@@ -17,7 +17,6 @@ from freehold.data.batches import Augment, Batch
 from freehold.data.domain import Domain, InputSpec
 from freehold.data.sources import load_domain
 from freehold.metrics.accuracy import apply, predict
-from freehold.models.fusion import Fused
 from freehold.models.zoo import ModelSpec
 from freehold.plugin import Access, Card
 from freehold.seeds import derive
@@ -104,7 +103,7 @@ class Extract(Attack):
 
     def _network(self, model: nn.Module, domain: Domain, spec: InputSpec, trainer: Trainer) -> nn.Module:
         seed = derive(trainer.run.seed, "copy")
-        if self.architecture is None:  # a branch that is untrained would shut the gate of what learns
-            return untrained(model.target if isinstance(model, Fused) else model)(seed)
+        if self.architecture is None:
+            return untrained(model)(seed)
         wanted = ModelSpec(uri=self.architecture, num_classes=domain.num_classes, channels=spec.channels)
         return wanted.build(load_weights=False, seed=seed)

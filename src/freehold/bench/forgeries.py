@@ -110,9 +110,8 @@ def _random(scene: Scene) -> Forged:
 
 
 def _reversed(scene: Scene, *, leaked: bool) -> Forged:
-    nets = (
-        {layer.pair.layer: layer.h for layer in owners_claim(scene.key).layers if layer.h} if leaked else None
-    )
+    owners = owners_claim(scene.key).layers if leaked else ()
+    nets = {layer.pair.layer: layer.h for layer in owners if layer.h} or None
     trainer, spec = Trainer(scene.run), scene.given.domains.input
     return _passports(scene, reverse_engineered(scene.made.model, scene.images(), spec, trainer, nets=nets))
 
