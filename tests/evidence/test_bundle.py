@@ -39,6 +39,7 @@ from freehold.evidence.check import Known, State, check_bundle, worst
 from freehold.evidence.claim import make, sign
 from freehold.evidence.container import LARGEST, archive_of, unpacked
 from freehold.evidence.hashtree import leaves_of, tree_root
+from freehold.evidence.replay import check_channels
 from freehold.evidence.signature import public_bytes
 from freehold.evidence.strict import canonical
 from freehold.jobs.checking import CheckReport
@@ -582,3 +583,17 @@ def test_bits_are_read_again_in_the_weights_of_the_bundle(passported, tmp_path, 
     assert accepted(at(repacked(without)), folder, one)
     monkeypatch.setattr(bundle_writing, "READ", 0)
     assert not read_bundle(bundle(tmp_path / "few.zip", claim, marked.key, one)).weights
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "fan_in"),
+    [((9000, 3), 9000, 3), ((6000, 3, 1, 1), 12000, 3), ((3, 6000), 3, 12000), ((3, 6000, 3, 3), 3, 108_000)],
+)
+def test_layers_that_would_take_too_long_to_put_in_order_are_refused(shape, channels, fan_in):
+    pair = {"layer": "a", "norm": "b", "channels": channels, "fan_in": fan_in}
+    key = Key(bytes(32), "X").bound("passport", {}, {"layers": [pair], "aligned": [pair]})
+    with pytest.raises(ArtifactError, match="more channels"):
+        check_channels(key, {"a": torch.zeros(shape)})
+    fine = {**pair, "channels": 64, "fan_in": 27}
+    key = Key(bytes(32), "X").bound("passport", {}, {"layers": [fine], "aligned": [fine]})
+    check_channels(key, {"a": torch.zeros(32, 3, 3, 3)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,8 +62,7 @@ def replayed(bundle: Bundle) -> Replay:
     try:
         method = marked_method(key)
         asks = not method.exhibits(key)
-        if any(max(weight.shape[:2], default=0) > CHANNELS for weight in bundle.weights.values()):
-            raise ArtifactError("has layers of more channels than can be checked here", where="weights")
+        _guarded(lambda: check_channels(key, bundle.weights))
         if not asks and not bundle.weights:
             return Replay(None, "holds", "no questions: bits are read in weights")
         suspect = Replayed(
@@ -116,6 +115,25 @@ def marked_method(key: Key) -> OwnershipMethod:
         SecretError: its method is not installed.
     """
     return _guarded(lambda: _method(key))
+
+
+def check_channels(key: Key, weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse layers that putting in order would take too long, as recorded or as the key says they were.
+
+    Args:
+        key: that :func:`marked_method` accepted.
+        weights: of a suspect, by layer; channels may have been cut out of them.
+
+    Raises:
+        ArtifactError: more than ``CHANNELS`` go into or come out of one.
+    """
+    sizes = [max(weight.shape[:2], default=0) for weight in weights.values()]
+    for pair in [*key.facts.get("layers", []), *key.facts.get("aligned", [])]:
+        if pair["layer"] in weights:
+            kernel = max(1, math.prod(weights[pair["layer"]].shape[2:]))
+            sizes += [pair["channels"], pair["fan_in"] // kernel]
+    if max(sizes, default=0) > CHANNELS:
+        raise ArtifactError("has layers of more channels than can be checked here", where="weights")
 
 
 def _verdict(bundle: Bundle, suspect: Suspect) -> Verdict:
