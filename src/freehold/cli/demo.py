@@ -14,11 +14,11 @@ from freehold.cli.verify import print_verdict
 
 # In this direction the unprotected model reads the other domain well, so there is something to close.
 DATA: dict[str, Any] = {"authorized": "digits-m", "unauthorized": ["digits"]}
-TRAIN: dict[str, Any] = {"steps": 600, "precision": "bf16"}
-METHOD: dict[str, Any] = {"name": "map", "steps": 400, "lr": 6e-4}  # half the steps, twice as large
-# Half the steps and a heavier mark; the recipe that survives more would take twice as long.
-MARK: dict[str, Any] = {"name": "trigger-set", "recipe": "plain", "steps": 200, "lr": 5e-4, "weight": 0.3}
-INNOCENT: dict[str, Any] = {**TRAIN, "steps": 300}
+TRAIN: dict[str, Any] = {"steps": 400, "precision": "bf16"}
+METHOD: dict[str, Any] = {"name": "map", "steps": 260, "lr": 9e-4}  # a third of the steps, three times as large
+# Fewer steps and a heavier mark; the recipe that survives more would take twice as long.
+MARK: dict[str, Any] = {"name": "trigger-set", "recipe": "plain", "steps": 150, "lr": 6e-4, "weight": 0.3}
+INNOCENT: dict[str, Any] = {**TRAIN, "steps": 200}
 THEFT: dict[str, Any] = {**TRAIN, "steps": 100, "lr": 3e-4}  # fine-tunes all weights on all of the data
 FEW: dict[str, Any] = {"steps": 3}
 PASSPHRASE = "demo"  # of the demo's key, unless the environment has one

@@ -56,7 +56,7 @@ class PTYNet(OwnershipMethod):
             "publication collects or generates images that somebody has to keep",
             "many backgrounds, each with an answer of its own that the key draws: innocent suspects match "
             "exactly Binomial(families, 1/classes); one background and one answer support 1/classes",
-            "the branch has 80,000 weights and costs 2 million products an image; the publication's is a "
+            "the branch has 85,000 weights and costs 3 million products an image; the publication's is a "
             "ResNet-18",
             "merged by a gate: bit-identical logits while it is closed; mixture gives distributions as "
             "well; probability_sum is the published form: its rows do not sum to one, and whoever sees "

@@ -49,11 +49,11 @@ def distribution(evidence: Evidence, *, width: int, key: str) -> str:
         if evidence.needed is not None:
             start = x(evidence.needed - 0.5)
             axes.plot([start] * 2, [top - 24, base], color=INK, lw=1.2, dashes=(2.5, 2))
-            text = f"match from {numbers.count(evidence.needed)}"
+            texts = [f"match from {numbers.count(evidence.needed)}"]
             lines.append(start)
-            _near(axes, text, top - 14, [start + 6, start - 6], lines, ends)
-        places = [hump, seen - 8, seen + 8] if abs(seen - hump) < 50 else [hump, seen - 8]
-        _near(axes, "chance alone", top + 14, places, lines, ends)
+            _near(axes, texts, top - 14, [start + 6, start - 6], lines, ends)
+        places = [hump, seen - 8, seen + 8] if abs(seen - hump) < 50 else [hump]
+        _near(axes, ["chance alone", "chance"], top + 14, places, lines, ends)
         axes.plot([seen] * 2, [26, base], color=tint, lw=2)
         text = f"{numbers.count(evidence.matches)} of {numbers.count(trials)}"
         half = drawing.extent(text, 15) / 2
@@ -106,8 +106,8 @@ def copies(group: Group, named: str, *, width: int, key: str) -> str:
             start = x(group.needed - 0.5)
             lines.append(start)
             axes.plot([start] * 2, [base - tall - 24, base], color=INK, lw=1.2, dashes=(2.5, 2))
-            text = f"a name from {numbers.count(group.needed)}"
-            _near(axes, text, base - tall - 14, [start + 6, start - 6], lines, (left, right))
+            texts = [f"a name from {numbers.count(group.needed)}"]
+            _near(axes, texts, base - tall - 14, [start + 6, start - 6], lines, (left, right))
         seen: Counter[int] = Counter()
         for copy in group.copies:
             seen[copy.matches] += 1
@@ -173,17 +173,20 @@ def _columns(masses: Sequence[float], trials: int) -> tuple[list[float], list[fl
 
 def _near(
     axes: Axes,
-    text: str,
+    texts: Sequence[str],
     y: float,
     places: Sequence[float],
     lines: Sequence[float],
     ends: tuple[float, float],
 ) -> None:
-    """``text`` around, right of or left of one of ``places``, where no line runs through it; else nowhere."""
-    wide = drawing.extent(text, 11.5)
-    starts = [start for place in places for start in (place - wide / 2, place, place - wide)]
-    for start in starts:
-        inside = ends[0] <= start and start + wide <= ends[1]
-        if inside and not any(start - 4 < line < start + wide + 4 for line in lines):
-            axes.text(start, y, text, size=11.5, color=MUTED)
-            return
+    """The first of ``texts`` that has room around, right of or left of one of ``places``; else nothing.
+
+    Room is where no line runs through it.
+    """
+    for text in texts:
+        wide = drawing.extent(text, 11.5)
+        for start in (start for place in places for start in (place - wide / 2, place, place - wide)):
+            inside = ends[0] <= start and start + wide <= ends[1]
+            if inside and not any(start - 4 < line < start + wide + 4 for line in lines):
+                axes.text(start, y, text, size=11.5, color=MUTED)
+                return
