@@ -15,7 +15,7 @@ from freehold.cli.verify import print_verdict
 # In this direction the unprotected model reads the other domain well, so there is something to close.
 DATA: dict[str, Any] = {"authorized": "digits-m", "unauthorized": ["digits"]}
 TRAIN: dict[str, Any] = {"steps": 400, "precision": "bf16"}
-METHOD: dict[str, Any] = {"name": "map", "steps": 260, "lr": 9e-4}  # a third of the steps, three times as large
+METHOD: dict[str, Any] = {"name": "map", "steps": 260, "lr": 9e-4}  # fewer steps, three times as large
 # Fewer steps and a heavier mark; the recipe that survives more would take twice as long.
 MARK: dict[str, Any] = {"name": "trigger-set", "recipe": "plain", "steps": 150, "lr": 6e-4, "weight": 0.3}
 INNOCENT: dict[str, Any] = {**TRAIN, "steps": 200}
