@@ -17,8 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Fusion = Literal["gate", "mixture", "probability_sum"]
 FUSIONS: tuple[str, ...] = get_args(Fusion)
-# 85,000 weights, 3 million products an image. Few wide layers: for one image, to call a layer costs about what
-# its products do. Two layers take other owners' textures for this one's; four take no less time than three.
+# 85,000 weights, 3 million products an image. Few wide layers: to call a layer on one image costs about
+# what its products do. Two layers take other owners' textures for this one's; four are no quicker.
 WIDTHS, STRIDES = (40, 96, 56), (2, 1, 2)
 
 
