@@ -198,6 +198,17 @@ def test_a_file_that_says_something_else_is_not_published(freehold, bound, tmp_p
     assert ended.code == 65 and "differ from the model's" in ended.err and not any(tmp_path.iterdir())
 
 
+def test_in_one_graph_the_files_keep_the_mark_and_name_no_part(freehold, marked, tmp_path):
+    ended = freehold("export", marked, tmp_path / "bare", "--one-graph")
+    assert ended.code == 64 and "--onnx" in ended.err and not any(tmp_path.iterdir())
+    out, given = tmp_path / "out", ("--int8", "--one-graph", "--key", key_of(marked))
+    assert freehold("export", marked, out, *given).code == 0
+    for name in ("model.onnx", "model-int8.onnx"):
+        assert b"features" not in (out / name).read_bytes()
+    assert freehold("export", marked, out, *given).code == 0
+    assert freehold("export", marked, out, "--int8", "--key", key_of(marked)).code != 0
+
+
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
 def test_without_the_extra_it_says_what_to_install(freehold, bound, tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)

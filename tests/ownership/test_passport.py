@@ -159,10 +159,14 @@ def test_the_key_comes_back_from_its_file(marked, tmp_path, monkeypatch):
     assert loaded.facts["released"] == marked.record["shipped_hash"]
 
 
-def test_a_trigger_set_on_top_gives_a_second_verdict(domains, marked):
+@pytest.mark.parametrize("scheme", ["pan", "deepipr-v2"])
+def test_a_trigger_set_on_top_gives_a_second_verdict(domains, trained, marked, scheme):
     method = TriggerSet(
         recipe="plain", weight=1, lr=5e-4, steps=60, triggers=40, batch_size=32, trigger_batch=20
     )
+    if scheme != "pan":
+        passport = Passport(scheme=scheme, steps=4, batch_size=16)
+        marked = passport.protect(trained, domains, run=quiet(), key=KEY)
     both = method.protect(marked.model, domains, run=quiet(precision="bf16"), key=KEY)
     first = verify(
         suspect(both.model, input=SPEC, access=Access.LABELS), both.key, commitment=both.key.commitment

@@ -23,6 +23,14 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write model-int8.onnx, measured on the run's own data.")
     ] = False,
+    one_graph: Annotated[
+        bool,
+        typer.Option(
+            "--one-graph",
+            help="In the ONNX files, number all names and mix the order of operations: they no longer tell "
+            "PTYNet's branch from the model. The edges still do.",
+        ),
+    ] = False,
     key: Annotated[
         Path | None,
         typer.Option(
@@ -52,7 +60,17 @@ def export(
 
     with working():
         opened = Key.load(key, passphrase(passphrase_file, new=False)) if key is not None else None
-        release = run_it(run, out, onnx=onnx, int8=int8, key=opened, claim=claim, license=license_, uri=model)
+        release = run_it(
+            run,
+            out,
+            onnx=onnx,
+            int8=int8,
+            one_graph=one_graph,
+            key=opened,
+            claim=claim,
+            license=license_,
+            uri=model,
+        )
     if json:
         print_json(release.model_dump(mode="json"))
     else:

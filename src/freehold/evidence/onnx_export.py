@@ -16,6 +16,7 @@ from freehold.artifacts import write_file
 from freehold.data.batches import fit_images, normalise
 from freehold.data.inputs import InputSpec
 from freehold.errors import MissingDependencyError, ModelError
+from freehold.evidence.one_graph import into_one
 from freehold.models.anatomy import evaluating
 from freehold.seeds import generator
 
@@ -25,7 +26,7 @@ _LARGEST = (1 << 31) - 1  # bytes of one protocol buffer
 _PROBES = 32  # images that both are asked about
 
 
-def write_onnx(model: nn.Module, spec: InputSpec, path: Path) -> float:
+def write_onnx(model: nn.Module, spec: InputSpec, path: Path, one_graph: bool = False) -> float:
     """Write ``model`` as ONNX, input ``images`` float32 ``(n, C, H, W)``, output ``logits`` ``(n, K)``.
 
     What the exporter adds about the machine it ran on (names of source files, lines of code) is taken out.
@@ -34,6 +35,7 @@ def write_onnx(model: nn.Module, spec: InputSpec, path: Path) -> float:
         model: in evaluation mode, on the CPU.
         spec: its input.
         path: the file.
+        one_graph: see :mod:`freehold.evidence.one_graph`.
 
     Returns:
         Largest difference of a logit over 32 images of noise, relative to the largest logit or 1.
@@ -61,7 +63,10 @@ def write_onnx(model: nn.Module, spec: InputSpec, path: Path) -> float:
         raise ModelError(what, where=path.name, fix="leave out --onnx") from error
     if program is None:
         raise ModelError("cannot be exported", where=path.name, fix="leave out --onnx")
-    _write(program.model_proto, path)
+    proto = program.model_proto
+    if one_graph:
+        into_one(proto.graph)
+    _write(proto, path)
     return _difference(model, spec, path)
 
 

@@ -46,6 +46,7 @@ def export(
     *,
     onnx: bool = False,
     int8: bool = False,
+    one_graph: bool = False,
     key: Key | None = None,
     claim: str | Path | None = None,
     license: str = "other",
@@ -61,6 +62,7 @@ def export(
         out: the folder to make; killed on the way, the same call completes it.
         onnx: also write ``model.onnx``, equal to the model within 1e-4.
         int8: also write ``model-int8.onnx``; its ranges are measured on the run's authorized domain.
+        one_graph: names and order in the ONNX files do not tell PTYNet's branch; its edges still do.
         key: of the marked model; refuses a release that would hold anything of it, and verifies the mark in
             every file that is released.
         claim: a signed claim on this run, to lie beside the weights as ``claim.json``.
@@ -74,7 +76,7 @@ def export(
         ModelError: the ONNX file does not say what the model says.
         MissingDependencyError: the extra ``[onnx]`` is not installed.
         OutputError: ``out`` is in use or cannot be written.
-        UsageError: ``run`` is none of those, or ``out`` lies in it.
+        UsageError: ``run`` is none of those, ``out`` lies in it, or ``one_graph`` without an ONNX file.
     """
     run, out = Path(run), Path(out)
     about = verify_run(run)
@@ -84,12 +86,14 @@ def export(
         raise UsageError(
             "a release inside the run would alter it", where=str(out), fix="choose another folder"
         )
+    if one_graph and not (onnx or int8):
+        raise UsageError("is about an ONNX file", where="--one-graph", fix="ask for --onnx as well")
     if key is not None and about.get("commitment", key.commitment) != key.commitment:
         raise SecretError("is not the key of this run", where="key", fix="name the key that was made with it")
     method = method_of(key) if key is not None else None
     signed = _claimed(Path(claim), run) if claim is not None else None
-    wanted = {"onnx": onnx or int8, "int8": int8, "license": license, "key": key and key.commitment}
-    wanted["claim"] = signed and signed.digest
+    wanted = {"onnx": onnx or int8, "int8": int8, "one_graph": one_graph, "license": license}
+    wanted |= {"key": key and key.commitment, "claim": signed and signed.digest}
     identity = {"job": "export", "run": file_hash(run / MANIFEST), **wanted}
     if (done := finished(out, identity)) is not None:
         return Release.model_validate({**done["release"], "directory": out, "already": True})
@@ -99,9 +103,12 @@ def export(
         for name in (MODEL, RECIPE):
             folder.write(name, (run / name).read_bytes())
         path = folder.path
+        difference = None
+        if onnx or int8:
+            difference = write_onnx(source.model, source.recipe.input, path / ONNX, one_graph)
         release = Release(
             directory=out,
-            difference=write_onnx(source.model, source.recipe.input, path / ONNX) if onnx or int8 else None,
+            difference=difference,
             int8=_quantise(source, path) if int8 else None,
             marks=_marks(source, method, key, path) if method and key else (),
             searched=key is not None,

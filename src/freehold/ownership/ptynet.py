@@ -71,7 +71,8 @@ class PTYNet(OwnershipMethod):
         needs=("authorized images, without their labels", "images of at least 12 pixels a side"),
         breaks=(
             "cutting the branch off: whoever has the weights can return the target's answers, at no cost; "
-            "nothing here prevents it (attack cut-branch)",
+            "nothing here prevents it (attack cut-branch). An ONNX file in one graph (freehold export "
+            "--one-graph) hides the branch from who reads names, not from who follows the edges",
             "training a new model on the marked one's answers to ordinary images: the gate never opens",
             "fine-tuning with strong weight decay (attack regularize): no ordinary image holds the branch "
             "up, so that it fades in a few epochs and the target hardly notices",
