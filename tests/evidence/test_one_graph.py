@@ -89,12 +89,12 @@ def test_graphs_inside_of_operations_keep_what_they_read_from_outside():
         value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
         return helper.make_graph([node], name, [], [value])
 
-    shape = ["n", 3, 32, 32]
+    shape, either = ["n", 3, 32, 32], {"then_branch": branch("t", "Add"), "else_branch": branch("e", "Mul")}
     nodes = [
         helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
         helper.make_node("Greater", ["most", "limit"], ["above"]),
         helper.make_node("Relu", ["images"], ["seen"]),
-        helper.make_node("If", ["above"], ["found"], then_branch=branch("t", "Add"), else_branch=branch("e", "Mul")),
+        helper.make_node("If", ["above"], ["found"], **either),
         helper.make_node("Neg", ["found"], ["logits"]),
     ]  # fmt: skip
     weights = [helper.make_tensor(name, TensorProto.FLOAT, [], [2.0]) for name in ("weight", "limit")]

@@ -33,8 +33,8 @@ CARD = Card(
         "layer norm, and batch norms that are not marked but lie behind a marked layer: statistics of their "
         "own in the private branch",
         "an untrained model is trained with both branches for half of the steps before the bits are written",
-        "DeepIPR's V3 is its V2 with a trigger set put on the released network afterwards, under a key of its "
-        "own; the publication teaches triggers to both branches along with the passports",
+        "DeepIPR's V3 is its V2 with a trigger set put on the released network afterwards, under a key of "
+        "its own; the publication teaches triggers to both branches along with the passports",
     ),
     undisclosed=(
         "whether branches were trained in turn or summed: the text is quoted either way, the code sums",
