@@ -42,7 +42,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS, CACHE = HERE / "results" / "evidence", HERE / ".cache"
 SPEC, BARE = fh.InputSpec(size=16), ModelSpec(uri="convnet", num_classes=10)
 METHODS: dict[str, OwnershipMethod] = {
-    "ptynet": PTYNet(families=30, steps=100, lr=6e-3),
+    "ptynet": PTYNet(families=30, steps=150, lr=6e-3),
     "trigger-set": TriggerSet(steps=200, lr=1e-3, weight=1.0, moved_weight=1.0),
 }
 THIEF = {"lr 0.01": FineTune(epochs=5), "lr 0.05": FineTune(epochs=5, lr=0.05)}
