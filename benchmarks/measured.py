@@ -38,9 +38,33 @@ def main() -> int:
 
 
 def sections() -> Iterable[str]:
-    for make in (passports, triggers, ptynet, false_positives, forgeries, suites, bench, evidence, speed):
+    for make in (
+        demo,
+        passports,
+        triggers,
+        ptynet,
+        false_positives,
+        forgeries,
+        suites,
+        bench,
+        evidence,
+        speed,
+    ):
         if found := make():
             yield found
+
+
+def demo() -> str:
+    found = read(RESULTS / "demo.json")
+    if not found:
+        return ""
+    rows = [["processor time", f"{found['processor seconds']:.0f} s of one core"]]
+    for name, domain in found["domains"].items():
+        before, after = (percent(domain[when]["value"], 1) for when in ("before", "after"))
+        rows.append([f"{domain['role']}, {name}", f"{before} before, {after} after"])
+    for name, verdict in found["verdicts"].items():
+        rows.append([name, f"{verdict['decision']}, {verdict['matches']} of {verdict['trials']}"])
+    return f"## The demo\n\n`python benchmarks/demo.py`\n\n{table(['what', 'figure'], rows)}"
 
 
 def passports() -> str:

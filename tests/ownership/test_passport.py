@@ -17,10 +17,13 @@ from freehold.data.sources import load_domain
 from freehold.errors import ConfigError, ProblemsError, SecretError
 from freehold.keys import Key
 from freehold.metrics.accuracy import share_correct
-from freehold.models.zoo import load_model
+from freehold.models.recipe import Recipe
+from freehold.models.zoo import ModelSpec, load_model
 from freehold.ownership.base import verify
 from freehold.ownership.observation import Decision
 from freehold.ownership.passport import Passport
+from freehold.ownership.passport_marks import draw_marks
+from freehold.ownership.passport_reading import pairs_in
 from freehold.ownership.suspect import suspect
 from freehold.ownership.trigger_set import TriggerSet
 from freehold.plugin import Access
@@ -195,8 +198,13 @@ def test_other_schemes_hold_the_bits(domains, trained, fields):
     method = Passport(steps=4, batch_size=16, **fields)
     marked = method.protect(trained, domains, run=quiet(), key=KEY)
     assert asked(marked.model, marked.key).decision == Decision.MATCH
-    h = [name for name in marked.key.learned if name.startswith("h.")]
+    both = "public loss" in marked.record["histories"]["passport"]["terms"]
+    assert both == (fields == {"scheme": "deepipr-v2"})
+    h, statistics = (
+        [name for name in marked.key.learned if name.startswith(start)] for start in ("h.", "private.")
+    )
     assert bool(h) == ("scheme" not in fields)
+    assert bool(statistics) == (fields != {"scheme": "deepipr-v2"})
     private = method.private(marked.model, marked.key)
     images = torch.randn(2, 3, 16, 16)
     if fields == {"scheme": "deepipr-v1"}:  # what is shipped is the private branch
@@ -287,8 +295,15 @@ def test_a_key_that_names_no_layers_is_refused(marked):
 
 def test_neither_record_nor_model_nor_verdict_tells_passports_or_bits(marked, tmp_path):
     text = json.dumps(marked.record) + asked(marked.model, marked.key).model_dump_json() + repr(marked)
-    bits = marked.key.stream("bits", "features.0").bits(32)
-    scale = marked.key.stream("scale", "features.0").normal(27)
+    mark = draw_marks(marked.key, pairs_in(marked.key))[0]
+    bits, scale = mark.bits.to(torch.uint8), mark.scale
     assert json.dumps(bits.tolist())[1:40] not in text and f"{float(scale[0]):.5f}" not in text
     raw = b"".join(t.numpy().tobytes() for t in marked.model.state_dict().values())
-    assert scale.numpy().tobytes()[:16] not in raw and bits.numpy().tobytes()[:64] not in raw
+    bare = ModelSpec(uri="convnet", num_classes=10)
+    marked.save(tmp_path, Recipe(model=bare, input=SPEC, classes=tuple("0123456789")))
+    raw += b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for kind in (torch.uint8, torch.float32, torch.int64):
+        assert bits.to(kind).numpy().tobytes() not in raw
+    assert scale.numpy().tobytes()[:16] not in raw
+    for half in (bytes(range(16)), bytes(range(16, 32))):
+        assert half not in raw and half.hex().encode() not in raw

@@ -161,9 +161,18 @@ def test_several_suspects_are_corrected_for_their_number():
     assert alone.decision == Decision.MATCH and [v.decision for v in together].count(Decision.MATCH) <= 1
     assert together[0].p_adjusted > alone.p_adjusted
     assert all(b.p_adjusted >= b.p_value for b in together)
-    many = several([alone] * 1 + together[1:] * 200)
+    many = several([alone] * 1 + together[1:] * 200, 1e-6)
     assert many[0].decision == Decision.INCONCLUSIVE and "tried" in many[0].reason
     assert verify_all([]) == []
+
+
+def test_of_several_a_sequential_test_stops_where_it_holds_among_all():
+    cases = [(knowing(KEY), KEY), *[(answers(ODD["random"]), KEY) for _ in range(99)]]
+    first, *others = verify_all(cases, commitments=[KEY.commitment], sequential=True)
+    alone = verify(knowing(KEY), KEY, commitment=KEY.commitment, sequential=True)
+    assert alone.queries <= first.queries < verify(knowing(KEY), KEY).queries
+    assert first.decision == Decision.MATCH and first.p_adjusted <= first.alpha == alone.alpha
+    assert all(v.decision != Decision.MATCH and v.sequential for v in others)
 
 
 def test_a_verdict_tells_nothing_of_the_key():

@@ -102,7 +102,8 @@ def trace(
             committed = key.commitment if key.commitment in published else None
             verdicts.append(methods[name].verify(one, key, alpha=alpha, commitment=committed))
     copies = [
-        Copy(customer=name, verdict=verdict) for name, verdict in zip(names, several(verdicts), strict=True)
+        Copy(customer=name, verdict=verdict)
+        for name, verdict in zip(names, several(verdicts, alpha), strict=True)
     ]
     copies.sort(key=lambda copy: (copy.verdict.p_adjusted, copy.verdict.p_value))
     decision, reason = _judge(copies)

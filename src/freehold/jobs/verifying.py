@@ -18,7 +18,7 @@ from freehold.jobs.assembly import load_shipped
 from freehold.jobs.checking import UNSHOWN
 from freehold.keys import Key
 from freehold.models.checkpoint import RECIPE
-from freehold.ownership.base import OwnershipMethod, method_of
+from freehold.ownership.base import OwnershipMethod, level_of_each, method_of
 from freehold.ownership.observation import Decision
 from freehold.ownership.record import Recorded
 from freehold.ownership.suspect import ModuleSuspect, Suspect, suspect
@@ -114,10 +114,11 @@ def verify(
     for one in opened:
         method.check(one, key, commitment)
     asked = [Recorded(one) for one in opened] if bundle is not None else opened
+    each = level_of_each(level, len(asked), sequential)
     verdicts = [
-        method.verify(one, key, alpha=level, commitment=commitment, sequential=sequential) for one in asked
+        method.verify(one, key, alpha=each, commitment=commitment, sequential=sequential) for one in asked
     ]
-    found = tuple(several(verdicts)) if len(verdicts) > 1 else tuple(verdicts)
+    found = tuple(several(verdicts, level)) if len(verdicts) > 1 else tuple(verdicts)
     written = write_page(verdict_page(found), page) if page is not None else None
     if bundle is None or found[0].decision != Decision.MATCH:
         return VerifyReport(found, written)

@@ -227,7 +227,11 @@ def verify(
 
 
 def verify_all(
-    cases: Iterable[tuple[Suspect, Key]], *, alpha: float = 1e-6, commitments: Iterable[str] = ()
+    cases: Iterable[tuple[Suspect, Key]],
+    *,
+    alpha: float = 1e-6,
+    commitments: Iterable[str] = (),
+    sequential: bool = False,
 ) -> list[Verdict]:
     """Verdicts on several suspects or keys, corrected by Holm for their number.
 
@@ -235,14 +239,20 @@ def verify_all(
         cases: pairs of suspect and key.
         alpha: largest chance of any false MATCH among them.
         commitments: those published before release; a key counts as committed if its own is among them.
+        sequential: stop asking as soon as a case is clear, also as one of so many.
 
     Raises:
         FreeholdError: as :meth:`OwnershipMethod.verify`, of the first case that cannot be run.
     """
-    published = {text.strip().lower() for text in commitments}
-    return several(
-        [
-            verify(s, k, alpha=alpha, commitment=k.commitment if k.commitment in published else None)
-            for s, k in cases
-        ]
-    )
+    published, cases = {text.strip().lower() for text in commitments}, list(cases)
+    level = level_of_each(alpha, len(cases), sequential)
+    found = []
+    for s, k in cases:
+        commitment = k.commitment if k.commitment in published else None
+        found.append(verify(s, k, alpha=level, commitment=commitment, sequential=sequential))
+    return several(found, alpha)
+
+
+def level_of_each(alpha: float, count: int, sequential: bool) -> float:
+    """The level of one verdict among ``count``: a test that stops early has to stop where all would hold."""
+    return alpha / max(1, count) if sequential else alpha

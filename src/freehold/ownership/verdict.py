@@ -81,12 +81,17 @@ class Verdict(BaseModel):
     parts: tuple[tuple[str, int, int], ...] = ()
 
 
-def several(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Verdicts on several suspects or keys, corrected by Holm: the chance of any false MATCH stays alpha."""
+def several(verdicts: Sequence[Verdict], alpha: float) -> list[Verdict]:
+    """Verdicts on several suspects or keys, corrected by Holm: the chance of any false MATCH stays alpha.
+
+    Args:
+        verdicts: each at ``alpha``, or at a share of it.
+        alpha: of all together.
+    """
     corrected = []
     for verdict, p in zip(verdicts, holm([v.p_adjusted for v in verdicts]), strict=True):
-        change: dict[str, object] = {"p_adjusted": p}
-        if verdict.decision == Decision.MATCH and p > verdict.alpha:
+        change: dict[str, object] = {"p_adjusted": p, "alpha": alpha}
+        if verdict.decision == Decision.MATCH and p > alpha:
             reason = f"would match alone, but not as one of {len(verdicts)} that were tried"
             change |= {"decision": Decision.INCONCLUSIVE, "reason": reason}
         corrected.append(verdict.model_copy(update=change))
