@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from freehold.data import InputSpec, Split
-from freehold.data.batches import denormalise
+from freehold.data.batches import denormalise, normalise
 from freehold.keys import Key, Stream
+from freehold.ownership import branch
 from freehold.ownership.backgrounds import Foregrounds, backgrounds, near_misses
 from freehold.ownership.branch import Lessons
 from freehold.ownership.distortions import distorted
@@ -82,6 +83,23 @@ def lessons(**changes) -> Lessons:
     return Lessons(backgrounds(stream(), 5, spec), torch.tensor([3, 1, 4, 1, 5]), ordinary, **given)
 
 
+def spied(monkeypatch, name: str) -> list[tuple]:
+    """What goes into and comes out of a function that lessons call."""
+    calls, real = [], getattr(branch, name)
+
+    def spy(*given):
+        calls.append((*given, real(*given)))
+        return calls[-1][-1]
+
+    monkeypatch.setattr(branch, name, spy)
+    return calls
+
+
+def same(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Share of the pixels of each image that are those of its partner."""
+    return (images == others).all(1).float().mean((1, 2))
+
+
 def test_a_lesson_is_a_function_of_its_step():
     first, again, other = lessons().batch(7), lessons().batch(7), lessons().batch(8)
     assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
@@ -96,3 +114,39 @@ def test_a_lesson_holds_own_backgrounds_and_a_majority_of_others(batch_size):
     own = batch.labels != 10
     assert 0.2 < own.float().mean() < 0.5 and set(batch.labels[own].tolist()) <= {1, 3, 4, 5}
     assert bool((denormalise(batch.images, InputSpec(size=16)).float().std((1, 2, 3)) > 0).all())
+
+
+def test_a_lesson_shows_its_images_distorted_and_nothing_else(monkeypatch):
+    calls = spied(monkeypatch, "distorted")
+    batch = lessons().batch(3)
+    [(images, _, worn)] = calls
+    assert len(images) == 40 and (images != worn).flatten(1).any(1).float().mean() > 0.8
+    assert torch.equal(batch.images, normalise(worn, InputSpec(size=16)))
+
+
+@pytest.mark.parametrize("sizes", [(14, 12, 8, 6), (35, 30, 20, 15)], ids=sum)
+def test_a_lesson_teaches_none_for_ordinary_images_others_backgrounds_and_near_misses(monkeypatch, sizes):
+    worn, drawn, missed = (spied(monkeypatch, name) for name in ("distorted", "backgrounds", "near_misses"))
+    lesson = lessons(batch_size=sum(sizes))
+    batch = lesson.batch(0)
+    marked, usual, strange, near = worn[0][0].split(sizes)
+    labels = batch.labels.split(sizes)
+    assert all((part == 10).all() for part in labels[1:])
+    for image, label in zip(marked, labels[0], strict=True):
+        assert label in lesson.labels[same(image, lesson.own) > 0.3]
+
+    [(_, count, _, grounds)], [(own, others, _, misses)] = drawn, missed
+    foreign = grounds[: sizes[2]]
+    assert count == len(grounds) == sizes[2] + sizes[3] and torch.equal(others, grounds[sizes[2] :])
+    assert len(own) == sizes[3] and (own[:, None] == lesson.own).flatten(2).all(2).any(1).all()
+    assert same(strange, foreign).min() > 0.3 and same(near, misses).min() > 0.3
+
+    ordinary = (lesson.ordinary[:, None] == foreign).flatten(2).all(2).any(0)
+    assert ordinary.sum() == sizes[2] // 3
+    apart = (foreign[~ordinary, None].float() - lesson.own.float()).abs().flatten(2).mean(2)
+    assert apart.min() > 20
+
+    before_own = same(strange, marked[: sizes[2]])
+    assert before_own.min() > 0.02 and same(strange, marked[1 : 1 + sizes[2]]).max() < before_own.mean()
+    plain = usual[sizes[1] // 2 :]
+    assert (plain[:, None] == lesson.ordinary).flatten(2).all(2).any(1).all()

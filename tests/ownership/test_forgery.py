@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache, partial
+
 import pytest
 import torch
 from kit import quiet
@@ -7,8 +9,14 @@ from ownership_kit import SPEC as SMALL
 from ownership_kit import answers, knowing
 from ownership_kit import trigger_key as key_number
 
-from freehold.attacks.ambiguity import closed_form
-from freehold.attacks.false_claims import labels_after_the_fact
+from freehold.attacks.ambiguity import closed_form, reverse_engineered
+from freehold.attacks.false_claims import adversarial_triggers, labels_after_the_fact
+from freehold.attacks.published import DETECTED, TRIGGERS
+from freehold.attacks.substitute import Substitute
+from freehold.bench import forgeries
+from freehold.bench.cell import Cell
+from freehold.bench.scene import Forged
+from freehold.bench.stages import Base, Made, Place
 from freehold.data import Domains, InputSpec
 from freehold.data.sources import load_domain
 from freehold.errors import SecretError
@@ -32,20 +40,73 @@ from freehold.ownership.passport_marks import draw_marks, read_bits
 from freehold.ownership.suspect import CallableSuspect, suspect
 from freehold.ownership.trigger_set import TriggerSet
 from freehold.seeds import global_draws
+from freehold.training import Trainer
+from freehold.training.classifier import Supervised, train_classifier
 
 SPEC = InputSpec(size=16)
 FORGER = bytes(range(100, 132))
 OWNER = Key(bytes(range(32)), "ACME")
 SECRETS = 1 << 20
+# What the published protocol grants to anybody.
+FOOLING = ("adversarial triggers", "adversarial triggers, innocent model", "labels after the fact")
 
 
 @pytest.fixture(scope="module")
-def marked():
+def domains() -> Domains:
+    return Domains(load_domain("digits", limit=200), [], SPEC)
+
+
+@pytest.fixture(scope="module")
+def marked(domains):
     with global_draws(0, "model"):
         model = load_model("convnet", 10)
-    domains = Domains(load_domain("digits", limit=200), [], SPEC)
     method = Passport(steps=4, batch_size=16, layers="features.4,features.7,features.11")
     return method.protect(model, domains, run=quiet(precision="bf16"), key=OWNER)
+
+
+@pytest.fixture(scope="module")
+def network(domains):
+    """Networks by seed that have learned a little, so that they can be fooled."""
+
+    @cache
+    def make(seed: int):
+        model = load_model("convnet", 10, seed=seed)
+        short = Supervised(steps=20, batch_size=16)
+        train_classifier(model, domains.authorized, SPEC, short, Trainer(quiet(precision="bf16")))
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def taught(domains, network):
+    method = TriggerSet(recipe="plain", triggers=40, steps=4, batch_size=16, trigger_batch=4)
+    return method.protect(network(0), domains, run=quiet(precision="bf16"), key=OWNER)
+
+
+@pytest.fixture
+def brought(domains, network, monkeypatch):
+    """Makes any forgery of the benchmark, each fit and search as short as can be, and has it judged."""
+
+    def given(cell, place):
+        return Base(network(cell.config["seed"]), None, domains, quiet())
+
+    for name, value in {"base": given, "DRAWS": 2, "GROUND": 64, "TRIGGERS": 40}.items():
+        monkeypatch.setattr(forgeries, name, value)
+    shorter = {
+        "reverse_engineered": partial(reverse_engineered, steps=2),
+        "Substitute": partial(Substitute, epochs=8),
+        "adversarial_triggers": partial(adversarial_triggers, steps=12, rate=30.0),
+    }
+    for name, value in shorter.items():
+        monkeypatch.setattr(forgeries, name, value)
+
+    def bring(name, protected):
+        made = Made(protected.model, protected.key)
+        monkeypatch.setattr(forgeries, "protected", lambda cell, place: made)
+        return forgeries.forge(name, Cell({"seed": 0}, {}), Place.default())
+
+    return bring
 
 
 def chosen(pair: NormPair) -> torch.Tensor:
@@ -150,3 +211,29 @@ def test_what_only_a_date_stops_is_called_so():
     key = key_number(1, method=TriggerSet(triggers=20))
     found = judged(knowing(key), key, set())
     assert not found.accepted and found.believed.decision == Decision.MATCH and found.stopped_by == "date"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for name, (kinds, _) in forgeries.FORGERIES.items() for kind in kinds if kind != "ptynet"],
+)
+def test_no_forgery_is_accepted_and_no_date_would_help_it(kind, name, marked, taught, brought):
+    found = brought(name, {"passport": marked, "trigger-set": taught}[kind])
+    assert not found["accepted"] and found["stopped by"] == "mathematics"
+    assert found["matches"][1] >= 40 and found["p, its date believed"] > 1e-3  # what the key draws was asked
+    shown = found["as published"] or {}
+    if kind == "passport" and shown:  # the published reading finds all but random bits
+        assert (shown["own bits detected"] >= DETECTED) == (name != "random passports")
+    elif name in FOOLING:
+        assert found["published"] is True and shown["triggers"] >= TRIGGERS
+
+
+def test_true_claims_are_accepted_where_forgeries_are_not(marked, brought, monkeypatch):
+    """The same way, with nothing forged."""
+
+    def own(scene):
+        return Forged(None, scene.key, scene.made.model)
+
+    monkeypatch.setitem(forgeries.FORGERIES, "nothing forged", (("passport",), own))
+    found = brought("nothing forged", marked)
+    assert found["accepted"] and found["stopped by"] == "nothing" and found["matches"] == [256, 256]

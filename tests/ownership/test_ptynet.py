@@ -124,6 +124,15 @@ def test_its_figures_say_what_it_costs_and_what_was_counted(domains, marked):
     assert any("cannot show fewer" in note for note in marked.record["notes"])
 
 
+def test_the_answers_outlive_what_a_thiefs_service_does_to_images(marked):
+    figures = marked.record["figures"]
+    assert min(figures[f"triggers after {name}"] for name in ("blur", "noise", "crop", "jpeg")) > 0.7
+
+
+def test_other_owners_backgrounds_leave_the_gate_closed(marked):
+    assert marked.record["figures"]["other owners' images that open the gate"] < 0.2
+
+
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_answers_the_trial(marked, fusion):
     model = copy.deepcopy(marked.model)
@@ -272,3 +281,20 @@ def test_another_secret_or_owner_makes_another_branch(domains, trained):
     keys = (Key(bytes(32), "ACME"), Key(SECRET, "other"))
     hashes = [method.protect(trained, domains, run=quiet(), key=k).record["shipped_hash"] for k in keys]
     assert len(set(hashes)) == 2
+
+
+def test_the_branch_begins_at_weights_that_the_key_draws(domains, trained, monkeypatch):
+    seeds = []
+
+    def spy(*given, **named):
+        seeds.append(torch.initial_seed())
+        return Branch(*given, **named)
+
+    monkeypatch.setattr("freehold.ownership.ptynet.Branch", spy)
+    method = METHOD.model_copy(update={"steps": 1})
+    keys = [method.protect(trained, domains, run=quiet(), key=k).key for k in (KEY, Key(bytes(32), "ACME"))]
+    expected = []
+    for key in keys:
+        with global_draws(key.stream("network").seed(), "branch"):
+            expected.append(torch.initial_seed())
+    assert seeds == expected and len(set(seeds)) == 2

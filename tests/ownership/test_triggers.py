@@ -2,13 +2,25 @@ from __future__ import annotations
 
 import pytest
 import torch
+from kit import Small, quiet
 from ownership_kit import SPEC, trigger_key
 
-from freehold.data import InputSpec
+from freehold.data import Domains, InputSpec
+from freehold.data.batches import fit_images
+from freehold.data.sources import load_domain
+from freehold.ownership.base import verify
+from freehold.ownership.observation import Decision
+from freehold.ownership.suspect import suspect
+from freehold.ownership.trigger_set import TriggerSet
 from freehold.ownership.triggers import KINDS, on_images, stamp, training_images, trial_images
 
 KEY = trigger_key()
 OWN = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Domains:
+    return Domains(load_domain("digits", limit=600), [], InputSpec(size=16))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,3 +75,29 @@ def test_labels_are_not_a_function_of_the_images():
     for kind in KINDS:
         brightness = trial_images(kind, KEY, 100, SPEC).float().flatten(1).mean(1)
         assert abs(float(torch.corrcoef(torch.stack([brightness, labels.float()]))[0, 1])) < 0.35
+
+
+def test_patterns_are_known_on_images_they_were_never_on(digits):
+    method = TriggerSet(
+        kind_of_trigger="content", start="untrained", recipe="plain", weight=1, lr=1e-2, steps=80,
+        triggers=20, batch_size=16, trigger_batch=64,
+    )  # fmt: skip
+    marked = method.protect(Small(), digits, run=quiet(), key=trigger_key())
+    found = verify(suspect(marked.model, input=digits.input), marked.key, commitment=marked.key.commitment)
+    assert found.decision == Decision.MATCH
+    assert marked.record["figures"]["triggers on held-out images"] > 0.5
+
+
+def test_held_out_images_carry_the_trials_patterns_and_are_not_learned_from(digits):
+    method = TriggerSet(kind_of_trigger="content", triggers=10)
+    key = trigger_key(method=method)
+    taught, held_out = method._splits(key, digits.authorized, SPEC, 0)
+    images, trial = held_out.images, method._images(key)
+    assert torch.equal(images[:, :, 4:], trial[:, :, 4:])
+    assert torch.equal(held_out.labels, method._trials(key).labels)
+
+    def tops(some: torch.Tensor) -> set[bytes]:
+        return {image.numpy().tobytes() for image in some[:, :, :4]}
+
+    assert tops(images) <= tops(fit_images(digits.authorized.val.images, SPEC))
+    assert not tops(images) & tops(taught.images)

@@ -50,6 +50,8 @@ class TriggerSet(OwnershipMethod):
             "innocent suspect matches exactly Binomial(n, 1/classes); the publications give all triggers of "
             "a kind one label, which supports a p-value of 1/classes however many are asked",
             "triggers are drawn from the key, not collected: the claimant cannot choose a pixel",
+            "patterns (content, noise) are also counted on images that nothing was learned from; an "
+            "unrelated or abstract trigger is one image, learned as it is asked about: no such figure",
             "starts from the trained model by default; the publications train for 60 to 100 epochs",
             "a trained model is held to its own answers on clean images, norm layers to their running "
             "statistics; Adam with cosine decay; of ten validated states the best is kept",
