@@ -92,6 +92,23 @@ def test_a_tracker_that_is_not_installed(freehold, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["method.layers=features.0"], "passport: layers: the chosen layers hold 32 bits, too few"),
+        (["method.layers=last-0"], "passport: layers: the chosen layers hold 0 bits, too few"),
+        (["method.layers=feature.0"], "passport: layers: 'feature.0' matches no layer that a norm follows"),
+        (["model.uri=vgg11", "data.image_size=32"], "passport: model: no norm with a scale and a shift"),
+    ],
+    ids=lambda value: str(value[0]),
+)
+def test_models_that_cannot_bear_a_passport(freehold, tmp_path, monkeypatch, changes, said):
+    monkeypatch.setenv("FREEHOLD_PASSPHRASE", "open-sesame-2718")
+    marking = sets("model.uri=convnet", *TINY, "method.name=passport", "method.start=untrained", *changes)
+    check(freehold("watermark", *marking, "--out", tmp_path / "a"), 65, said)
+    assert not any(tmp_path.iterdir())
+
+
 def test_configuration_files(freehold, tmp_path):
     check(freehold("train", "--config", tmp_path / "no.toml"), 66, "no.toml")
     (tmp_path / "c.toml").write_text("seed = 1\n[model\n")

@@ -6,6 +6,8 @@ import base64
 import secrets
 import shutil
 import stat
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,22 @@ def marked(source) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def marked_by(source) -> Callable[[str], Path]:
+    """A run marked by a method, in few steps, its key beside it."""
+
+    @cache
+    def mark(method: str) -> Path:
+        path, few = source.with_name(method), ("method.steps=2", "method.batch_size=8")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FREEHOLD_PASSPHRASE", PASSPHRASE)
+            assert main(["watermark", str(source), *sets(f"method.name={method}", *few),
+                         "--owner", "ACME", "--out", str(path)]) in (0, 1)  # fmt: skip
+        return path
+
+    return mark
+
+
 def test_a_run_is_marked_and_its_key_lies_beside_it(freehold, source, marked):
     key = marked.with_name("marked.key")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600 and not list(marked.glob("*.key"))
@@ -96,6 +114,39 @@ def test_a_run_is_marked_and_its_key_lies_beside_it(freehold, source, marked):
     other = freehold("watermark", source, *sets(*SHORT), "--owner", "ELSE", "--out", marked)
     assert other.code == 73 and "owner is 'ACME' there" in other.err
     assert freehold("verify", marked, key, "--commitment", commitment).code in (0, 1, 2)
+
+
+def test_the_page_of_a_marked_run_shows_images_like_the_triggers(marked):
+    html = (marked / "page.html").read_text()
+    assert "<h3>like the triggers</h3>" in html and html.count('alt="like the triggers, image') == 24
+
+
+@pytest.mark.parametrize(("method", "learned"), [("passport", True), ("ptynet", False)])
+def test_every_method_marks_and_verifies(freehold, marked_by, tmp_path, method, learned):
+    run, page = marked_by(method), tmp_path / "verdict.html"
+    key, commitment = run.with_name(f"{method}.key"), verify_run(run)["commitment"]
+    assert Key.load(key, PASSPHRASE, method=method).commitment == commitment
+    assert commitment in (run / "page.html").read_text()
+    ended = freehold("verify", run, key, "--commitment", commitment, "--page", page)
+    assert ended.code in ([0] if learned else [0, 1]) and not ended.err, ended.err
+    html = page.read_text()
+    assert ("Agreement by part" in html) == learned
+    if learned:
+        assert ended.out.startswith("MATCH: passport gives 672 of 672 secret answers")
+        assert "    features.0: 32 of 32\n" in ended.out and "    features.18: 256 of 256\n" in ended.out
+        assert "Agreement in each of 6 parts" in html and "features.18" in html
+        assert "features.18" in (run / "page.html").read_text().partition("Agreement by part")[2]
+    else:
+        assert "secret answers" in ended.out
+        assert "<h3>like the triggers</h3>" in (run / "page.html").read_text()
+
+
+def test_in_one_graph_an_onnx_file_names_no_branch(freehold, marked_by, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
+    ended = freehold("export", marked_by("ptynet"), tmp_path / "out", "--onnx", "--one-graph")
+    assert ended.code == 0, ended.err
+    content = (tmp_path / "out" / "model.onnx").read_bytes()
+    assert b"branch" not in content and b"target" not in content
 
 
 def test_killed_before_its_key_was_written_the_same_command_goes_on(freehold, source, tmp_path, monkeypatch):
@@ -295,12 +346,44 @@ def test_what_cannot_be_verified_is_refused_in_one_line(freehold, cases, argumen
     assert not ended.out and "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("suspect", ["model.onnx", "http://127.0.0.1:1/x"])
+def test_a_passport_is_not_read_in_what_shows_no_weights(freehold, marked_by, tmp_path, suspect):
+    if suspect == "model.onnx":
+        pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
+        suspect = saved_onnx(tmp_path / suspect)
+    page, key = tmp_path / "page.html", marked_by("passport").with_name("passport.key")
+    ended = freehold("verify", suspect, key, "--page", page)
+    assert ended.code == 64 and "passport needs weights" in ended.err
+    assert len(ended.err.splitlines()) == 1 and not ended.out and not page.exists()
+
+
 def test_another_commitment_or_an_altered_run_is_refused(freehold, cases, marked, tmp_path):
     ended = freehold("verify", cases / "thief", cases / "acme.key", "--commitment", "0" * 64)
     assert ended.code == 77 and "not the one that was committed to" in ended.err
     run = shutil.copytree(marked, tmp_path / "run")
     (run / "more").write_text("")
     assert freehold("verify", run, cases / "acme.key").code == 65
+
+
+def saved_onnx(path: Path) -> Path:
+    """A model of ten classes that answers all images of ``SPEC`` alike."""
+    onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")
+    value, float32 = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    node = onnx.helper.make_node
+    graph = onnx.helper.make_graph(
+        [
+            node("GlobalAveragePool", ["x"], ["a"]),
+            node("Flatten", ["a"], ["b"]),
+            node("MatMul", ["b", "w"], ["y"]),
+        ],
+        "even",
+        [value("x", float32, ["n", 3, 16, 16])],
+        [value("y", float32, ["n", 10])],
+        [onnx.helper.make_tensor("w", float32, [3, 10], [0.0] * 30)],
+    )
+    versions = {"ir_version": 10, "opset_imports": [onnx.helper.make_opsetid("", 21)]}
+    onnx.save(onnx.helper.make_model(graph, **versions), path)
+    return path
 
 
 def test_onnx_of_a_wrong_signature_is_refused(freehold, cases, tmp_path):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import http.server
+import random
+import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -51,6 +54,31 @@ def test_a_flaky_server_is_asked_again_with_growing_random_waits(server):
     assert len(server.seen) == 6
 
 
+def test_the_wait_before_another_try_is_drawn_below_a_bound_that_doubles(server, monkeypatch):
+    drawn, slept = [], []
+
+    def draw(low, high):
+        drawn.append((low, high))
+        return 100.0 * len(drawn) + high  # to be told from the waits that keep to the rate
+
+    monkeypatch.setattr(random, "uniform", draw)
+    monkeypatch.setattr("freehold.ownership.endpoint._LONGEST_WAIT", 1000.0)
+    monkeypatch.setattr("freehold.ownership.endpoint.time.sleep", slept.append)
+    with pytest.raises(SuspectError, match="no answer in 4 tries"):
+        ask(server, "down", tries=4, rate=2.0).labels(IMAGES)
+    assert drawn == [(0, 1.0), (0, 2.0), (0, 4.0)]
+    assert [wait for wait in slept if wait > 10] == [101.0, 202.0, 304.0]
+
+
+def test_no_wait_is_longer_than_half_a_minute(server, monkeypatch):
+    slept = []
+    monkeypatch.setattr(random, "uniform", lambda low, high: 1e6)
+    monkeypatch.setattr("freehold.ownership.endpoint.time.sleep", slept.append)
+    with pytest.raises(SuspectError):
+        ask(server, "down", tries=2).labels(IMAGES)
+    assert max(slept) == 30.0
+
+
 def test_it_waits_as_long_as_the_server_asks(server):
     assert torch.equal(ask(server, "wait").labels(IMAGES), EXPECTED)
     assert server.seen[1][1] - server.seen[0][1] >= 0.95
@@ -74,6 +102,48 @@ def test_no_exchange_takes_longer_than_its_timeout(server, path):
     with pytest.raises(SuspectError, match="no answer in 2 tries"):
         ask(server, path, timeout=0.25, tries=2).labels(IMAGES)
     assert time.monotonic() - began < 3.0
+
+
+def exchanges_end() -> bool:
+    going, until = threading.enumerate(), time.monotonic() + 2
+    going = [one for one in going if one.name.endswith("(_exchange)")]
+    for one in going:
+        one.join(max(0.0, until - time.monotonic()))
+    return not any(one.is_alive() for one in going)
+
+
+def test_a_reply_that_drips_is_cut_off_after_the_timeout(server):
+    with pytest.raises(SuspectError, match="TimeoutError: the reply takes too long"):
+        ask(server, "dripping", timeout=0.3, tries=1).labels(IMAGES)
+    assert exchanges_end()
+
+
+def test_a_host_that_never_answers_the_tls_handshake_is_given_up_in_time():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url, began = f"https://127.0.0.1:{silent.getsockname()[1]}/x", time.monotonic()
+        asked = suspect(url, input=SPEC, num_classes=10, timeout=0.3, tries=1)
+        with pytest.raises(SuspectError, match="no answer in 1 tries: TimeoutError"):
+            asked.labels(IMAGES)
+        assert 0.25 < time.monotonic() - began < 2
+        key = trigger_key()
+        verdict = verify(asked, key, commitment=key.commitment)
+    assert verdict.decision == Decision.INCONCLUSIVE and verdict.p_value == 1
+
+
+def test_the_timeout_bounds_looking_up_the_host_and_connecting_to_it(server, monkeypatch):
+    found, real = threading.Event(), socket.getaddrinfo
+
+    def slowly(*arguments, **options):
+        found.wait(3)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    began = time.monotonic()
+    with pytest.raises(SuspectError, match="TimeoutError: the reply takes too long"):
+        ask(server, "labels", timeout=0.3, tries=1).labels(IMAGES)
+    assert time.monotonic() - began < 2
+    found.set()  # now it connects, and asks nothing any more
+    assert exchanges_end() and not server.seen
 
 
 def test_no_more_is_read_than_allowed(server):

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -37,7 +38,7 @@ class EndpointSuspect(Suspect):
         input: its input contract.
         num_classes: how many classes it tells apart.
         access: labels, or probabilities if it gives them.
-        timeout: seconds a request may take altogether.
+        timeout: seconds a request may take altogether, connecting included.
         rate: requests a second at most.
         tries: how often a request is sent before giving up.
         largest: bytes a reply may have.
@@ -141,33 +142,52 @@ class EndpointSuspect(Suspect):
         raise SuspectError(f"no answer in {attempt + 1} tries: {fault}", where=self.name)
 
     def _request(self, body: bytes) -> tuple[int, float, bytes]:
-        """Status, seconds the server asks to wait, and body of one exchange."""
-        deadline = time.monotonic() + self._timeout
+        """What :meth:`_exchange` gives, if it does so within the timeout.
+
+        Looking up a name has no timeout, every address of a host has one of its own, and a socket's starts
+        anew with every byte. So another thread does all of it, and is waited for no longer than the timeout.
+        """
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=self._timeout)
-        connection.connect()
-        # A socket's timeout starts anew with every byte: this ends the exchange however slowly it drips.
-        watch = threading.Timer(self._timeout, _cut, (connection.sock,))
-        watch.daemon = True
-        watch.start()
+        found: Future[tuple[int, float, bytes]] = Future()
+        opened: list[socket.socket] = []
+        given = (connection, body, time.monotonic() + self._timeout, opened, found)
+        threading.Thread(target=self._exchange, args=given, daemon=True).start()
         try:
+            return found.result(self._timeout)
+        except TimeoutError:
+            raise TimeoutError("the reply takes too long") from None
+        finally:
+            for sock in opened:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        body: bytes,
+        deadline: float,
+        opened: list[socket.socket],
+        found: Future[tuple[int, float, bytes]],
+    ) -> None:
+        """Puts status, seconds the server asks to wait, and body into ``found``, or what went wrong."""
+        try:
+            connection.connect()
+            opened.append(connection.sock)  # a reply that ends with the connection takes it from there
+            if time.monotonic() >= deadline:  # nobody waits any longer: nothing is asked
+                return
             connection.request("POST", self._path, body, self._headers)
             response = connection.getresponse()
             reply = response.read(self._largest + 1) if response.status == 200 else b""
+            if len(reply) > self._largest:
+                raise SuspectError(f"its reply is larger than {self._largest} bytes", where=self.name)
+            asked = response.headers.get("Retry-After", "")
+            wait = float(asked) if asked.isdecimal() and len(asked) < 6 else 0.0
+            found.set_result((response.status, wait, reply))
+        except BaseException as error:
+            found.set_exception(error)
         finally:
-            watch.cancel()
             connection.close()
-        if time.monotonic() >= deadline:
-            raise TimeoutError("the reply takes too long")
-        if len(reply) > self._largest:
-            raise SuspectError(f"its reply is larger than {self._largest} bytes", where=self.name)
-        asked = response.headers.get("Retry-After", "")
-        return response.status, float(asked) if asked.isdecimal() and len(asked) < 6 else 0.0, reply
-
-
-def _cut(sock: socket.socket) -> None:
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _refuse(constant: str) -> NoReturn:
