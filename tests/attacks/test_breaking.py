@@ -37,10 +37,10 @@ class Narrow(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs, outputs in ((3, 16), (16, 32), (32, 64)):
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)] if outputs < 64 else []
         with global_draws(0, "narrow"):
+            for inputs, outputs in ((3, 16), (16, 32), (32, 64)):
+                layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+                layers += [nn.MaxPool2d(2)] if outputs < 64 else []
             self.body, self.head = nn.Sequential(*layers), nn.Linear(64, 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
