@@ -32,7 +32,7 @@ def marked(folder: Path) -> None:
     """A marked ResNet-20 in ``run``, ``own.key`` beside it, and ``own.pem`` to sign with."""
     setting = {"data": {"authorized": "digits", "limit": 200}, "train": {"steps": 10}}
     train(from_json({**setting, "model": {"uri": "resnet20"}}), folder / "source", progress=False)
-    method = {"name": "ptynet", "families": 24, "steps": 60, "lr": 6e-3}
+    method = {"name": "ptynet", "families": 24, "steps": 150, "lr": 6e-3}
     config = from_json({**setting, "model": {"weights": str(folder / "source")}, "method": method})
     phrase = SECRET["FREEHOLD_PASSPHRASE"]
     watermark(config, folder / "run", folder / "own.key", lambda new: phrase, owner="ACME", progress=False)

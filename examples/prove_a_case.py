@@ -35,7 +35,7 @@ def run(folder: Path) -> None:
     train(from_json({**config, "model": {"uri": "convnet"}}), folder / "source", progress=False)
     marked = {
         "model": {"weights": str(folder / "source")},
-        "method": {"name": "ptynet", "families": 24, "steps": 60, "lr": 6e-3},
+        "method": {"name": "ptynet", "families": 24, "steps": 150, "lr": 6e-3},
     }
     watermark(
         from_json({**config, **marked}), folder / "marked", folder / "acme.key", lambda new: "one two three",
